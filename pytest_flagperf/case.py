@@ -1,0 +1,233 @@
+"""The vocabulary: what a benchmark case is made of.
+
+A suite's test module holds one ``CASE``: the standard case, vendor-neutral, in plain sight. Nothing here knows a
+framework, a vendor or pytest; a case is data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+
+from pytest_flagperf import metrics
+from pytest_flagperf.errors import ConfigurationError
+
+
+PRECISIONS = ("fp64", "fp32", "tf32", "amp", "bf16", "fp16", "fp8", "int8")
+FRAMEWORKS = ("pytorch", "paddle", "mindspore")
+KINDS = ("training", "inference", "operator")
+ROLES = {
+    "convergence": "train from initial weights until every target is met",
+    "throughput": "run a fixed number of steps after a warm-up; never counts as convergence",
+}
+SCALES = ("lite", "full")
+
+# The module that a framework is imported by.
+FRAMEWORK_MODULES = {"pytorch": "torch", "paddle": "paddle", "mindspore": "mindspore"}
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_TOPOLOGY = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})\Z")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """``nodes`` hosts with ``devices`` devices each; written ``1x8``."""
+
+    nodes: int
+    devices: int
+
+    @classmethod
+    def parse(cls, text: str) -> Topology:
+        """``"2x8"`` → two nodes of eight devices. Raises ``ConfigurationError`` for anything else."""
+        match = _TOPOLOGY.match(text)
+        if match is None:
+            raise ConfigurationError(f"malformed topology {text!r}: write NODESxDEVICES, for example 1x1, 1x8 or 2x8")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def world_size(self) -> int:
+        """Ranks in all: one a device."""
+        return self.nodes * self.devices
+
+    def __str__(self) -> str:
+        return f"{self.nodes}x{self.devices}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound that a metric has to hold, and where the bound comes from."""
+
+    metric: str
+    bound: float
+    direction: str
+    source: str
+
+    def __post_init__(self) -> None:
+        metrics.get(self.metric)
+        if self.direction not in ("at least", "at most"):
+            raise ConfigurationError(f"target {self.metric}: the direction is 'at least' or 'at most'")
+
+    def holds(self, value: float | None) -> bool:
+        """Whether ``value`` meets the bound. A value that was not measured, or is NaN, does not."""
+        if value is None:
+            return False
+        return value >= self.bound if self.direction == "at least" else value <= self.bound
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'>=' if self.direction == 'at least' else '<='} {self.bound:g}"
+
+
+def at_least(metric: str, bound: float, *, source: str) -> Target:
+    """A target for a metric where higher is better: ``at_least("top1", 0.759, source="MLPerf Training v0.7")``."""
+    return Target(metric, bound, "at least", source)
+
+
+def at_most(metric: str, bound: float, *, source: str) -> Target:
+    """A target for a metric where lower is better: ``at_most("perplexity", 55, source="...")``."""
+    return Target(metric, bound, "at most", source)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How big a case is run: ``full`` is the reference dataset and target, ``lite`` fits two CPU cores.
+
+    ``config`` holds the scale's hyper-parameters, ``frameworks`` what differs for one framework. ``flops`` is the
+    model's floating-point operations a training sample (matrix products and convolutions, forward and backward,
+    no recomputation), the numerator of ``mfu``; ``parameters`` the exact count of trainable parameters, asserted
+    in every rank.
+    """
+
+    dataset: str
+    targets: Sequence[Target]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    frameworks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    parameters: int | None = None
+    flops: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A model trained to a target.
+
+    ``workloads`` names for each framework the class that brings the model: ``"pytorch:ResNet50"`` is the class
+    ``ResNet50`` of ``pytorch.py`` beside the test module. ``tunable`` lists the configuration keys that a
+    vendor's overlay may set; every other key is part of the standard case.
+    """
+
+    kind: ClassVar[str] = "training"
+
+    model: str
+    title: str
+    workloads: Mapping[str, str]
+    scales: Mapping[str, Scale]
+    tunable: frozenset[str] | set[str] = frozenset()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    precisions: Sequence[str] = ("fp32", "tf32", "amp", "bf16", "fp16")
+    unit: str = "samples"
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.model):
+            raise ConfigurationError(f"case {self.model!r}: a model's name is a lower-case identifier (it is a marker)")
+        for what, names, known in (
+            ("framework", self.workloads, FRAMEWORKS),
+            ("scale", self.scales, SCALES),
+            ("precision", self.precisions, PRECISIONS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ConfigurationError(f"case {self.model}: unknown {what} {name!r}; known: {', '.join(known)}")
+        for framework, workload in self.workloads.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", workload):
+                raise ConfigurationError(
+                    f"case {self.model}: workload {workload!r} of {framework} is not written module:Class"
+                )
+        for name, scale in self.scales.items():
+            for framework in scale.frameworks:
+                if framework not in self.workloads:
+                    raise ConfigurationError(f"case {self.model}, scale {name}: no workload for {framework!r}")
+        unknown = sorted(set(self.tunable) - self.keys())
+        if unknown:
+            raise ConfigurationError(f"case {self.model}: tunable keys that no configuration has: {', '.join(unknown)}")
+
+    def keys(self) -> set[str]:
+        """Every configuration key of the case, over all scales and frameworks."""
+        keys = set(self.config)
+        for scale in self.scales.values():
+            keys |= set(scale.config)
+            for overrides in scale.frameworks.values():
+                keys |= set(overrides)
+        return keys
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One of the ways to run a case: what the parameters of a test id say."""
+
+    framework: str
+    precision: str
+    topology: Topology
+    scale: str
+
+    @property
+    def id(self) -> str:
+        """The stable ASCII id: ``pytorch-amp-1x8-full``."""
+        return f"{self.framework}-{self.precision}-{self.topology}-{self.scale}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value of the effective configuration, and where it came from."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class ResolvedCase:
+    """A case ready to run: selection, effective configuration and targets; what the ``case`` fixture gives."""
+
+    case: TrainingCase
+    selection: Selection
+    role: str
+    vendor: str
+    settings: Mapping[str, Setting]
+    targets: tuple[Target, ...]
+    directory: Path
+    node_id: str = ""
+    deviations: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model's name, which is also its marker."""
+        return self.case.model
+
+    @property
+    def scale(self) -> Scale:
+        """The scale this case runs at."""
+        return self.case.scales[self.selection.scale]
+
+    @property
+    def id(self) -> str:
+        """Unique among models and roles, and a directory name: ``resnet50-convergence-pytorch-fp32-1x1-lite``."""
+        return f"{self.model}-{self.role}-{self.selection.id}"
+
+    @property
+    def label(self) -> str:
+        """What a person reads in messages: ``resnet50 convergence [pytorch-fp32-1x1-lite]``."""
+        return f"{self.model} {self.role} [{self.selection.id}]"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The effective configuration without its origins."""
+        return {key: setting.value for key, setting in self.settings.items()}
+
+    @property
+    def workload(self) -> str:
+        """``module:Class`` of the workload for the selected framework."""
+        return self.case.workloads[self.selection.framework]

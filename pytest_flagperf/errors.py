@@ -1,0 +1,64 @@
+"""What can go wrong, in two families.
+
+``AssertionError`` subclasses say that the thing measured is not good enough; Allure calls such a test
+*failed*. ``FlagPerfError`` subclasses say that the measurement could not be made or cannot be trusted;
+Allure calls such a test *broken*. Standard library only: the ranks of a job import this module too.
+"""
+
+from __future__ import annotations
+
+
+class FlagPerfError(Exception):
+    """The measurement could not be made, or cannot be trusted."""
+
+
+class ConfigurationError(FlagPerfError):
+    """A case, an overlay, a vendor file or an option says something that cannot be carried out."""
+
+
+class DeviceUnavailable(FlagPerfError):
+    """The devices a case needs are not there, or could not be leased."""
+
+
+class DatasetError(FlagPerfError):
+    """A dataset is missing, incomplete or corrupt."""
+
+
+class LaunchFailed(FlagPerfError):
+    """The job did not start, or its launcher failed before any rank did."""
+
+
+class RankCrashed(FlagPerfError):
+    """A rank raised, exited early or was ended by a signal."""
+
+
+class RankStalled(FlagPerfError):
+    """A rank wrote no event for longer than the stall timeout."""
+
+
+class JobTimedOut(FlagPerfError):
+    """The job was still running at its deadline."""
+
+
+class NonFiniteLoss(FlagPerfError):
+    """The training loss became NaN or infinite."""
+
+
+class ParametersDiverged(FlagPerfError):
+    """The ranks of a data-parallel job ended with different parameters."""
+
+
+class PrecisionUnavailable(FlagPerfError):
+    """The precision asked for cannot be put in force on this device and framework."""
+
+
+class InvalidMeasurement(FlagPerfError):
+    """The figures contradict themselves or physics: negative times, NaN, a missing FINISHED event."""
+
+
+class ReplayError(FlagPerfError):
+    """A directory given to ``--replay`` holds nothing that can be judged for this case."""
+
+
+class TargetMissed(AssertionError):
+    """The job ran to its end and a target of the case does not hold."""

@@ -1,0 +1,1 @@
+"""The benchmark suites; in the installed package they are importable as ``flagperf_suites``."""

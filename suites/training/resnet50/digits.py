@@ -1,0 +1,59 @@
+"""The lite data: 5,000 real MNIST digits, the same batches in every framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+# Mean and standard deviation of MNIST's training pixels.
+MEAN, DEVIATION = 0.1307, 0.3081
+SIDE = 32
+SHIFT = 2
+
+
+class Digits:
+    """Digits of 28x28 padded to 32x32, normalized, shifted by up to two pixels when trained on."""
+
+    def __init__(self, workload: Any) -> None:
+        self.workload = workload
+        self.images: dict[str, Any] = {}
+        self.labels: dict[str, Any] = {}
+        for split in ("train", "test"):
+            pixels = np.load(workload.data.path / f"{split}_images.npy")
+            pad = (SIDE - pixels.shape[1]) // 2
+            padded = np.pad(pixels, ((0, 0), (pad, pad), (pad, pad)))
+            self.images[split] = ((padded[:, None] / np.float32(255) - MEAN) / DEVIATION).astype(np.float32)
+            self.labels[split] = np.load(workload.data.path / f"{split}_labels.npy").astype(np.int64)
+
+    def samples(self, split: str) -> int:
+        """Images in ``split``."""
+        return len(self.labels[split])
+
+    def batches(self, split: str) -> Iterator[tuple[Any, Any]]:
+        """Pairs of images [N, 1, 32, 32] float32 and labels [N] int64."""
+        images, labels, size = self.images[split], self.labels[split], self.workload.batch_size
+        if split == "train":
+            order = self.workload.shuffled_shard(len(labels), np)
+            random = np.random.RandomState([self.workload.seed, self.workload.epoch, self.workload.ranks.rank])
+            for start in range(0, len(order), size):
+                chosen = order[start : start + size]
+                yield shifted(images[chosen], random), labels[chosen]
+        else:
+            own = np.array(self.workload.ordered_shard(len(labels)))
+            for start in range(0, len(own), 250):
+                chosen = own[start : start + 250]
+                yield images[chosen], labels[chosen]
+
+
+def shifted(images: Any, random: Any) -> Any:
+    """Each image moved by up to ``SHIFT`` pixels each way; what leaves at one side is lost, the gap is background."""
+    count, channels = images.shape[:2]
+    background = np.float32(-MEAN / DEVIATION)
+    border = ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT))
+    bordered = np.pad(images, border, constant_values=background)
+    windows = np.lib.stride_tricks.sliding_window_view(bordered, (SIDE, SIDE), axis=(2, 3))
+    down, right = random.randint(0, 2 * SHIFT + 1, (2, count))
+    return np.ascontiguousarray(windows[np.arange(count), :, down, right]).reshape(count, channels, SIDE, SIDE)

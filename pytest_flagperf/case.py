@@ -17,16 +17,10 @@ from typing import ClassVar
 
 from pytest_flagperf import metrics
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.words import FRAMEWORKS
+from pytest_flagperf.words import PRECISIONS
+from pytest_flagperf.words import SCALES
 
-
-PRECISIONS = ("fp64", "fp32", "tf32", "amp", "bf16", "fp16", "fp8", "int8")
-FRAMEWORKS = ("pytorch", "paddle", "mindspore")
-KINDS = ("training", "inference", "operator")
-ROLES = {
-    "convergence": "train from initial weights until every target is met",
-    "throughput": "run a fixed number of steps after a warm-up; never counts as convergence",
-}
-SCALES = ("lite", "full")
 
 # The module that a framework is imported by.
 FRAMEWORK_MODULES = {"pytorch": "torch", "paddle": "paddle", "mindspore": "mindspore"}

@@ -119,6 +119,7 @@ class Backend:
             "autocast": str(self._amp_dtype) if self._precision == "amp" else None,
             "float32_matmul": torch.get_float32_matmul_precision(),
             "loss_scaling": self._scaler is not None,
+            "device_name": self._device_name(),
         }
         for switch in self._tf32_switches():
             value: Any = torch
@@ -126,6 +127,11 @@ class Backend:
                 value = getattr(value, part)
             state[switch] = value
         return state
+
+    def _device_name(self) -> str:
+        if self.device.type == "cpu":
+            return "cpu"
+        return str(torch.get_device_module(self.device).get_device_name(self.device))
 
     def prepare(self, workload: PyTorchWorkload) -> None:
         """See :class:`~pytest_flagperf.worker.loop.Backend`."""

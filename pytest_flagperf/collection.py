@@ -1,0 +1,113 @@
+"""Collection: from a module's ``CASE`` to parametrized tests with stable ids and registered markers."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_flagperf import overlay
+from pytest_flagperf.case import Selection
+from pytest_flagperf.case import TrainingCase
+from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.session import Session
+from pytest_flagperf.words import FRAMEWORKS
+from pytest_flagperf.words import KINDS
+from pytest_flagperf.words import PRECISIONS
+from pytest_flagperf.words import ROLES
+from pytest_flagperf.words import SCALES
+
+
+def parametrize(metafunc: pytest.Metafunc, session: Session, case: TrainingCase) -> None:
+    """One test for each selection of framework, precision, topology and scale."""
+    register_model(metafunc.config, session, case)
+    role = _role(metafunc)
+    values = [_parameter(session, case, selection, role, metafunc) for selection in _selections(session, case)]
+    if not values:
+        wanted = ", ".join(session.options.frameworks)
+        values = [pytest.param(None, id="none", marks=pytest.mark.skip(f"{case.model} has no workload for {wanted}"))]
+    metafunc.parametrize("case", values)
+
+
+def register_model(config: pytest.Config, session: Session, case: TrainingCase) -> None:
+    """Make the model's name a marker, once."""
+    if case.model not in session.models:
+        session.models[case.model] = case.title
+        config.addinivalue_line("markers", f"{case.model}: FlagPerf model: {case.title}")
+
+
+def _role(metafunc: pytest.Metafunc) -> str:
+    roles = [mark.name for mark in metafunc.definition.iter_markers() if mark.name in ROLES]
+    if len(roles) != 1:
+        raise ConfigurationError(
+            f"{metafunc.definition.nodeid} needs exactly one role, has {', '.join(roles) or 'none'}: "
+            f"mark it with one of {', '.join('@pytest.mark.' + role for role in ROLES)}"
+        )
+    return roles[0]
+
+
+def _selections(session: Session, case: TrainingCase) -> Iterator[Selection]:
+    options = session.options
+    for framework, precision, topology, scale in itertools.product(
+        session.frameworks(case), options.precisions, options.topologies, options.scales
+    ):
+        if scale in case.scales:
+            yield Selection(framework, precision, topology, scale)
+
+
+def _parameter(
+    session: Session, case: TrainingCase, selection: Selection, role: str, metafunc: pytest.Metafunc
+) -> Any:
+    resolved = overlay.resolve(
+        case,
+        selection,
+        role=role,
+        vendor=session.vendor.name,
+        overlay=session.overlay(case),
+        targets=session.options.targets,
+        directory=Path(metafunc.module.__file__ or "").resolve().parent,
+    )
+    marks: list[pytest.MarkDecorator] = [
+        getattr(pytest.mark, name)
+        for name in (case.model, selection.framework, selection.precision, case.kind, selection.scale)
+    ]
+    reason = _unsupported(session, case, selection)
+    if reason:
+        marks.append(pytest.mark.skip(reason))
+    return pytest.param(resolved, id=selection.id, marks=marks)
+
+
+def _unsupported(session: Session, case: TrainingCase, selection: Selection) -> str:
+    """Why this selection does not exist, or an empty text."""
+    vendor = session.vendor
+    if selection.precision not in case.precisions:
+        return f"{case.model} is not defined in {selection.precision}; it is in {', '.join(case.precisions)}"
+    if selection.precision not in vendor.precisions:
+        return f"{vendor.title} has no {selection.precision}; it has {', '.join(vendor.precisions)}"
+    if selection.framework not in vendor.frameworks:
+        return f"{vendor.title} has no {selection.framework}; it has {', '.join(vendor.frameworks)}"
+    return ""
+
+
+def check_marker_expression(config: pytest.Config, session: Session, items: list[pytest.Item]) -> None:
+    """A name in ``-m`` that nothing is marked with is a typo: an error that lists what exists."""
+    expression = config.getoption("markexpr", "")
+    try:
+        tree = ast.parse(expression, mode="eval") if expression else None
+    except SyntaxError:
+        return  # pytest says what is wrong with it
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
+    known = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
+    unknown = sorted(used - known - {mark.name for item in items for mark in item.iter_markers()})
+    if unknown:
+        raise pytest.UsageError(
+            f"-m: unknown marker {', '.join(map(repr, unknown))}. "
+            f"Models: {', '.join(sorted(session.models))}. Frameworks: {', '.join(FRAMEWORKS)}. "
+            f"Precisions: {', '.join(PRECISIONS)}. Kinds: {', '.join(KINDS)}. Roles: {', '.join(ROLES)}. "
+            f"Scales: {', '.join(SCALES)}"
+        )
+

@@ -1,0 +1,24 @@
+"""Datasets: a registry, how each one is found, verified and, where a pip package ships it, prepared.
+
+Importing this room costs nothing but the standard library: the pytest process imports it. What needs
+numpy runs in a child process, ``python -m pytest_flagperf.datasets prepare ...``.
+"""
+
+from __future__ import annotations
+
+from pytest_flagperf.datasets.finding import default_data_root, locate
+from pytest_flagperf.datasets.model import Dataset, FoundDataset, Source, Survey, Surveyor
+from pytest_flagperf.datasets.registry import get, known, register
+
+__all__ = [
+    "Dataset",
+    "FoundDataset",
+    "Source",
+    "Survey",
+    "Surveyor",
+    "default_data_root",
+    "get",
+    "known",
+    "locate",
+    "register",
+]

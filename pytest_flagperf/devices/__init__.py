@@ -1,0 +1,1 @@
+"""Devices: what a vendor's hardware is, which of it is there, and who may use it now."""

@@ -1,0 +1,48 @@
+"""Fixtures of a suite's tests: ``devices``, ``dataset`` and ``launcher``; ``case`` is their parameter.
+
+Imported at every start of pytest: what a fixture needs, it imports when it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_flagperf import words
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.case import ResolvedCase
+    from pytest_flagperf.launching import Data
+    from pytest_flagperf.launching import Devices
+    from pytest_flagperf.launching import Launcher
+
+
+@pytest.fixture
+def devices(request: pytest.FixtureRequest, case: ResolvedCase) -> Devices:
+    """The vendor's devices this case may use, as far as the caller's own visible-devices variable allows."""
+    from pytest_flagperf import launching
+
+    return launching.find_devices(request.config.stash[words.SESSION], case)
+
+
+@pytest.fixture
+def dataset(request: pytest.FixtureRequest, case: ResolvedCase) -> Data:
+    """The case's dataset: found, verified, and where a package ships it prepared once on this machine."""
+    from pytest_flagperf import launching
+
+    config = request.config
+    return launching.find_dataset(config.stash[words.SESSION], case, config.stash[words.PROGRESS].say)
+
+
+@pytest.fixture
+def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
+    """Runs a case in processes of its own and gives what was measured."""
+    from pytest_flagperf import launching
+    from pytest_flagperf.reports import progress
+
+    config = request.config
+    with progress.terminated_like_interrupted():
+        yield launching.Launcher(config.stash[words.SESSION], request.node, config.stash[words.PROGRESS])

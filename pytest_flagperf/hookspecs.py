@@ -1,0 +1,33 @@
+"""Hooks that others implement: a vendor's own repository, a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.result import Result
+
+
+@pytest.hookspec
+def pytest_flagperf_vendors(config: pytest.Config) -> Sequence[Path]:
+    """Directories with vendors of one's own, each laid out as ``<vendor>/vendor.toml``.
+
+    They come before the plugin's own, so a vendor may be replaced. In a ``conftest.py``::
+
+        def pytest_flagperf_vendors(config):
+            return [config.rootpath / "vendors"]
+    """
+
+
+
+@pytest.hookspec
+def pytest_flagperf_result(config: pytest.Config, item: pytest.Item, result: Result, directory: Path) -> None:
+    """A case has its result: passed, missed or invalid. Called in the process that ran it, under xdist the worker.
+
+    ``directory`` holds ``result.json`` and the rounds. A report reads both and computes nothing.
+    """

@@ -1,0 +1,246 @@
+"""Options: command line, ini file and environment in one table, with one precedence.
+
+For each option the command line wins over the ini file, the ini file over the environment, the environment over
+the default. ``--vendor`` is also spelt ``--flagperf-vendor``, ``flagperf_vendor`` in the ini file and
+``FLAGPERF_VENDOR`` in the environment; the others likewise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.case import Topology
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table. ``many`` options may be given several times and gather."""
+
+    name: str
+    metavar: str
+    help: str
+    many: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in the ini file and on ``config.option``: all start with ``flagperf_``."""
+        return self.name if self.name.startswith("flagperf_") else f"flagperf_{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return self.key.upper()
+
+    @property
+    def flags(self) -> list[str]:
+        """Its spellings on the command line."""
+        long = "--" + self.key.replace("_", "-")
+        short = "--" + self.name.replace("_", "-")
+        return [short, long] if short != long else [long]
+
+
+TABLE = (
+    Option("vendor", "NAME", "Vendor of the devices to run on (default: the accelerator found, else cpu)"),
+    Option("framework", "LIST", "Frameworks to run, comma-separated (default: those installed)"),
+    Option("precision", "LIST", "Precisions to run, comma-separated (default: fp32)"),
+    Option("topology", "LIST", "Topologies to run, NODESxDEVICES, comma-separated (default: 1x1)"),
+    Option("scale", "LIST", "lite: minutes on two CPU cores; full: the reference dataset and target (default: lite)"),
+    Option("rounds", "N", "Rounds of each case, with different recorded seeds (default: 1)"),
+    Option("dataset", "NAME=PATH", "Where a dataset is; NAME=synthetic for throughput only", many=True),
+    Option("data_root", "DIR", "Where datasets are looked for and small ones are prepared (default: user cache)"),
+    Option("python", "FRAMEWORK=PATH", "Interpreter that a framework is installed in (default: pytest's)", many=True),
+    Option("target", "METRIC=VALUE", "Replace the bound of a target of every case that has it", many=True),
+    Option("timeout", "SECONDS", "Longest time a round may take (default: none)"),
+    Option("stall_timeout", "SECONDS", "A rank that writes no event for so long is stalled (default: 300)"),
+    Option("flagperf_dir", "DIR", "Directory for results (default: flagperf-results in the root directory)"),
+    Option("replay", "DIR", "Judge the results in DIR, FlagPerf's or ours, with the same tests; launch nothing"),
+)
+
+# Flags of other plugins, by the name they are registered under: ours then goes by its long spelling only.
+_TAKEN = {"--timeout": ("timeout", "pytest_timeout")}
+
+
+def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare every option of the table."""
+    group = parser.getgroup("flagperf", "FlagPerf AI-hardware benchmarks")
+    for option in TABLE:
+        flags = [flag for flag in option.flags if not _is_taken(flag, pluginmanager)]
+        group.addoption(
+            *flags,
+            dest=option.key,
+            metavar=option.metavar,
+            default=None,
+            action="append" if option.many else "store",
+            help=option.help,
+        )
+        parser.addini(
+            option.key, option.help, type="linelist" if option.many else "string", default=[] if option.many else ""
+        )
+
+
+def _is_taken(flag: str, pluginmanager: pytest.PytestPluginManager) -> bool:
+    if flag not in _TAKEN:
+        return False
+    plugin, module = _TAKEN[flag]
+    return not pluginmanager.is_blocked(plugin) and find_spec(module) is not None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a session, parsed. Empty means "the default", which depends on the machine."""
+
+    vendor: str | None = None
+    frameworks: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+    topologies: tuple[Topology, ...] = ()
+    scales: tuple[str, ...] = ("lite",)
+    rounds: int = 1
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    data_root: Path | None = None
+    pythons: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, float] = field(default_factory=dict)
+    timeout: float | None = None
+    stall_timeout: float = 300.0
+    directory: Path = Path("flagperf-results")
+    replay: Path | None = None
+    explicit: Mapping[str, str] = field(default_factory=dict)
+
+
+def given(config: pytest.Config, option: Option) -> tuple[Any, str]:
+    """The raw value of ``option`` and its origin; the value is ``None`` or empty where nobody gave one."""
+    value = config.getoption(option.key, None)
+    if value:
+        return value, "command line"
+    value = config.getini(option.key)
+    if value:
+        return value, "ini file"
+    value = os.environ.get(option.variable, "")
+    if value and option.many:
+        return [part for part in value.split(",") if part], f"environment {option.variable}"
+    return value, f"environment {option.variable}"
+
+
+def is_any_given(config: pytest.Config) -> bool:
+    """Whether the user set any of our options: only then are they checked before a case is collected."""
+    return any(given(config, option)[0] for option in TABLE)
+
+
+def parse(config: pytest.Config) -> Options:
+    """Read and check all options. Raises ``pytest.UsageError`` that names the option and lists what exists."""
+    from pytest_flagperf import case
+    from pytest_flagperf import datasets
+    from pytest_flagperf import words
+    from pytest_flagperf.errors import ConfigurationError
+
+    raw: dict[str, Any] = {}
+    explicit: dict[str, str] = {}
+    for option in TABLE:
+        value, origin = given(config, option)
+        if value:
+            raw[option.name] = value
+            explicit[option.name] = origin
+    try:
+        return Options(
+            vendor=raw.get("vendor"),
+            frameworks=_listed(raw, "framework", words.FRAMEWORKS),
+            precisions=_listed(raw, "precision", words.PRECISIONS) or ("fp32",),
+            topologies=tuple(case.Topology.parse(text) for text in _split(raw.get("topology", "1x1"))),
+            scales=_listed(raw, "scale", words.SCALES) or ("lite",),
+            rounds=int(_number(raw, "rounds", 1, whole=True)),
+            datasets=_pairs(raw, "dataset", tuple(datasets.known())),
+            data_root=_path(config, raw, "data_root"),
+            pythons={name: _interpreter(path) for name, path in _pairs(raw, "python", words.FRAMEWORKS).items()},
+            targets=_targets(raw),
+            timeout=_number(raw, "timeout", 0.0) or None,
+            stall_timeout=_number(raw, "stall_timeout", 300.0),
+            directory=_path(config, raw, "flagperf_dir") or config.rootpath / "flagperf-results",
+            replay=_path(config, raw, "replay"),
+            explicit=explicit,
+        )
+    except ConfigurationError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _listed(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    values = _split(raw.get(name, ""))
+    for value in values:
+        if value not in known:
+            raise pytest.UsageError(f"--{name}: unknown {name} {value!r}. Known: {', '.join(known)}")
+    return tuple(dict.fromkeys(values))
+
+
+def _number(raw: Mapping[str, Any], name: str, default: float, *, whole: bool = False) -> float:
+    if name not in raw:
+        return default
+    flag = "--" + name.replace("_", "-")
+    try:
+        value = int(raw[name]) if whole else float(raw[name])
+    except ValueError:
+        kind = "a whole number" if whole else "a number of seconds"
+        raise pytest.UsageError(f"{flag}: {raw[name]!r} is not {kind}") from None
+    if not 0 < value < float("inf"):
+        raise pytest.UsageError(f"{flag}: {raw[name]} is not above zero")
+    return value
+
+
+def _pairs(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in raw.get(name, ()):
+        key, separator, value = text.partition("=")
+        if not separator or not key or not value:
+            raise pytest.UsageError(f"--{name}: {text!r} is not written NAME=VALUE")
+        if key not in known:
+            raise pytest.UsageError(f"--{name}: unknown name {key!r}. Known: {', '.join(known)}")
+        pairs[key] = value
+    return pairs
+
+
+def _targets(raw: Mapping[str, Any]) -> dict[str, float]:
+    from pytest_flagperf import metrics
+
+    found = {}
+    for name, text in _pairs(raw, "target", tuple(n for n, m in metrics.known().items())).items():
+        try:
+            found[name] = float(text)
+        except ValueError:
+            raise pytest.UsageError(f"--target: {name}={text!r} is not a number") from None
+        if found[name] != found[name] or abs(found[name]) == float("inf"):
+            raise pytest.UsageError(f"--target: {name}={text} is not a bound")
+        if metrics.get(name).unit == "ratio" and not 0 <= found[name] <= 1:
+            raise pytest.UsageError(f"--target: {name} is a ratio between 0 and 1, not {text}")
+    return found
+
+
+def _path(config: pytest.Config, raw: Mapping[str, Any], name: str) -> Path | None:
+    if name not in raw:
+        return None
+    # An ini file's paths are relative to it, those of the command line to where it was typed.
+    base = config.rootpath if not config.getoption(_option(name).key, None) else config.invocation_params.dir
+    return base / Path(raw[name]).expanduser()
+
+
+def _option(name: str) -> Option:
+    return next(option for option in TABLE if option.name == name)
+
+
+def _interpreter(text: str) -> str:
+    path = Path(text).expanduser()
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise pytest.UsageError(f"--python: {text} is not an executable file")
+    # Not resolved: a virtual environment's python is a link, and resolving it would leave the environment.
+    return str(path.absolute())

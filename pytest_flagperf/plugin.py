@@ -1,0 +1,125 @@
+"""The pytest plugin: thin hooks, each delegating to a room. PYTEST_DONT_REWRITE
+
+Loaded at every start of pytest, so it imports next to nothing until a case or one of our options is seen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+
+from pytest_flagperf import options
+from pytest_flagperf import words
+from pytest_flagperf.fixtures import dataset
+from pytest_flagperf.fixtures import devices
+from pytest_flagperf.fixtures import launcher
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.session import Session
+
+
+__all__ = ["dataset", "devices", "launcher"]
+
+# The property that tells the controller where a test's result.json is.
+DIRECTORY_PROPERTY = "flagperf.directory"
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    options.add_options(parser, pluginmanager)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_flagperf import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    words.register_markers(config)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Controller(config), "flagperf-controller")
+        if config.pluginmanager.hasplugin("xdist"):
+            config.pluginmanager.register(_Distributed(), "flagperf-xdist")
+    if options.is_any_given(config):
+        start(config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if words.PROGRESS in config.stash:
+        config.stash[words.PROGRESS].close()
+
+
+def start(config: pytest.Config) -> Session:
+    """The session's state, made when the first case or option is seen."""
+    if words.SESSION not in config.stash:
+        from pytest_flagperf import reports
+        from pytest_flagperf import session
+
+        config.stash[words.SESSION] = session.Session(config)
+        reports.start(config)
+    return config.stash[words.SESSION]
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if words.SESSION not in config.stash:
+        return None
+    session = config.stash[words.SESSION]
+    return f"flagperf: vendor {session.vendor.name}, {session.vendor.count()} device(s), results in {session.directory}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    case = getattr(metafunc.module, "CASE", None)
+    # Who defines a case has imported its class; a suite of somebody else's does not pay for ours.
+    if "case" not in metafunc.fixturenames or type(case).__module__ != "pytest_flagperf.case":
+        return
+    from pytest_flagperf import collection
+
+    collection.parametrize(metafunc, start(metafunc.config), case)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if words.SESSION in config.stash:
+        from pytest_flagperf import collection
+
+        collection.check_marker_expression(config, config.stash[words.SESSION], items)
+
+
+class _Controller:
+    """Hooks of the process that reports: the only one, or xdist's controller. It gathers where results are."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.directories: dict[str, Path] = {}
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == DIRECTORY_PROPERTY:
+                self.directories[report.nodeid] = Path(str(value))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if self.directories:
+            from pytest_flagperf import reports
+
+            reports.finish(self.config, self.directories, int(exitstatus))
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.directories:
+            from pytest_flagperf.reports import terminal
+
+            terminal.summarize(terminalreporter, self.directories)
+
+
+class _Distributed:
+    """Hooks of pytest-xdist; registered only where it is loaded."""
+
+    @pytest.hookimpl
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["flagperf_session"] = words.session_name(node.config)

@@ -1,0 +1,217 @@
+"""The Result of a case, and the run directory on disk.
+
+Everything a report shows can be made again from these files on another machine. The schema of ``result.json`` is
+published as ``pytest_flagperf/schemas/result.schema.json``; ``schema_version`` changes when a field changes meaning.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_flagperf import metrics
+from pytest_flagperf.errors import ReplayError
+
+
+SCHEMA_VERSION = "1.0"
+
+
+class MetricValue(msgspec.Struct, frozen=True):
+    """A measured figure with its unit and the direction that is better."""
+
+    value: float
+    unit: str
+    better: str
+
+
+class TargetResult(msgspec.Struct, frozen=True):
+    """A target and what was found; ``value`` is null where nothing was measured."""
+
+    metric: str
+    bound: float
+    direction: str
+    source: str
+    value: float | None
+    met: bool
+
+
+class EvaluationResult(msgspec.Struct, frozen=True):
+    """One evaluation: seconds since TRAIN_START, and the quality it found."""
+
+    epoch: float
+    step: int
+    seconds: float
+    quality: dict[str, float]
+
+
+class ErrorResult(msgspec.Struct, frozen=True):
+    """Why a measurement could not be made or trusted."""
+
+    type: str
+    message: str
+
+
+class RoundResult(msgspec.Struct, frozen=True):
+    """One execution of the case."""
+
+    round: int
+    seed: int
+    directory: str
+    time_started: float
+    metrics: dict[str, MetricValue] = {}
+    evaluations: list[EvaluationResult] = []
+    precision: dict[str, Any] = {}
+    error: ErrorResult | None = None
+
+
+class SettingResult(msgspec.Struct, frozen=True):
+    """A value of the effective configuration and where it came from."""
+
+    value: Any
+    origin: str
+
+
+class CaseInfo(msgspec.Struct, frozen=True):
+    """Which case, run how."""
+
+    id: str
+    node_id: str
+    model: str
+    kind: str
+    role: str
+    framework: str
+    precision: str
+    topology: str
+    scale: str
+    vendor: str
+    devices: list[int]
+    unit: str
+    chip: str | None = None
+
+
+class DatasetInfo(msgspec.Struct, frozen=True):
+    """What the case was trained and evaluated on; ``synthetic`` data never counts as convergence."""
+
+    name: str
+    synthetic: bool
+    checksum: str = ""
+    splits: dict[str, int] = {}
+
+
+class Result(msgspec.Struct, frozen=True):
+    """``result.json``: one case of one session."""
+
+    case: CaseInfo
+    verdict: str
+    metrics: dict[str, MetricValue]
+    targets: list[TargetResult]
+    rounds: list[RoundResult]
+    configuration: dict[str, SettingResult]
+    dataset: DatasetInfo
+    rerun: list[str]
+    deviations: list[str] = []
+    notes: list[str] = []
+    error: ErrorResult | None = None
+    schema_version: str = SCHEMA_VERSION
+
+
+def with_units(figures: Mapping[str, float]) -> dict[str, MetricValue]:
+    """Figures with the unit and direction of the registry. A metric that is not registered raises."""
+    found = {}
+    for name, value in figures.items():
+        metric = metrics.get(name)
+        found[name] = MetricValue(value=float(value), unit=metric.unit, better=metric.better)
+    return found
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of ``result.json``."""
+    document: dict[str, Any] = msgspec.json.schema(Result)
+    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    document["title"] = f"pytest-flagperf result {SCHEMA_VERSION}"
+    return document
+
+
+def write_result(directory: Path, result: Result) -> Path:
+    """Write ``result.json``, whole or not at all."""
+    path = directory / "result.json"
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(result), indent=2))
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """Read one ``result.json``. Raises ``ReplayError`` for one that is torn, foreign or of another version."""
+    try:
+        result = msgspec.json.decode(path.read_bytes(), type=Result)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ReplayError(f"{path} cannot be read as a result: {error}") from error
+    if result.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise ReplayError(f"{path} has schema_version {result.schema_version}; this version reads {SCHEMA_VERSION}")
+    return result
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing, whatever happens in between."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write JSON atomically, indented for a person."""
+    write_atomically(path, json.dumps(document, indent=2, sort_keys=False, default=str).encode() + b"\n")
+
+
+def finish_session(directory: Path, exit_status: int) -> None:
+    """Complete ``session.json`` with when and how the session ended."""
+    path = directory / "session.json"
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ReplayError(f"{path} cannot be read: {error}") from error
+    write_json(path, {**document, "time_ended": time.time(), "exit_status": exit_status})
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON line that several processes may append to, flushed to disk.
+
+    A torn last line, left by a process that was killed while it wrote, is ended first, so that it spoils no other.
+    """
+    with open(path, "a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        end = file.seek(0, os.SEEK_END)
+        torn = False
+        if end:
+            file.seek(end - 1)
+            torn = file.read(1) != b"\n"
+        file.write((b"\n" if torn else b"") + json.dumps(record, default=str).encode() + b"\n")
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; a torn one is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found

@@ -1,0 +1,229 @@
+"""What the cases of one pytest session share: options, the vendor, the results directory and its ledger."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import pytest
+
+from pytest_flagperf import __version__
+from pytest_flagperf import datasets
+from pytest_flagperf import options
+from pytest_flagperf import overlay
+from pytest_flagperf import result
+from pytest_flagperf import words
+from pytest_flagperf.case import FRAMEWORK_MODULES
+from pytest_flagperf.case import TrainingCase
+from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.errors import ConfigurationError
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.devices.vendor import Vendor
+
+
+# Variables that change what a workload does; everything else of the environment is nobody's business.
+_RECORDED = re.compile(
+    r"(FLAGPERF|CUDA|NVIDIA|NCCL|GLOO|HCCL|ASCEND|XPU|MLU|MUSA|MACA|HIP|ROCR|PADDLE|FLAGS|MS|OMP|MKL|ONEDNN|DNNL|TORCH|"
+    r"PYTORCH|KMP|GOMP|OPENBLAS)_.*|LD_LIBRARY_PATH|PYTHONPATH|PYTHONHASHSEED"
+)
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE|(^|_)KEY($|_)|AUTH", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+MASK = "***"
+
+
+class Session:
+    """The plugin's state for one pytest process; xdist workers share its directory with their controller."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.options = options.parse(config)
+        self.models: dict[str, str] = {}
+        self.name = words.session_name(config)
+        self._overlays: dict[Path, overlay.Overlay | None] = {}
+        # An explicit vendor is checked at once: a typo is not worth a collection.
+        if self.options.vendor is not None:
+            _ = self.vendor
+
+    @cached_property
+    def vendor_directories(self) -> list[Path]:
+        """Where vendors are looked for: those of other plugins and conftest files first, then the plugin's own."""
+        found: list[Path] = []
+        for paths in self.config.hook.pytest_flagperf_vendors(config=self.config):
+            found += [Path(path) for path in paths]
+        return [*found, vendors.bundled()]
+
+    @cached_property
+    def vendor(self) -> Vendor:
+        """The vendor asked for, or the one whose accelerator is here, or the processor."""
+        try:
+            if self.options.vendor is not None:
+                return vendors.find(self.options.vendor, self.vendor_directories)
+            return vendors.detect(self.vendor_directories)
+        except ConfigurationError as error:
+            raise pytest.UsageError(f"--vendor: {error}") from error
+
+    def overlay(self, case: TrainingCase) -> tuple[Path, overlay.Overlay] | None:
+        """The vendor's overlay of this model, if it has one."""
+        for directory in self.vendor_directories:
+            path = directory / self.vendor.name / f"{case.model}.toml"
+            if path not in self._overlays:
+                self._overlays[path] = overlay.read(path, case) if path.is_file() else None
+            found = self._overlays[path]
+            if found is not None:
+                return path, found
+        return None
+
+    def installed(self, framework: str) -> bool:
+        """Whether the framework can be used: its module is importable here, or an interpreter was named for it."""
+        return framework in self.options.pythons or find_spec(FRAMEWORK_MODULES[framework]) is not None
+
+    def frameworks(self, case: TrainingCase) -> list[str]:
+        """The frameworks to run ``case`` in. With none installed, all of the case's: their tests say what to install."""
+        wanted = [f for f in self.options.frameworks or case.workloads if f in case.workloads]
+        return wanted if self.options.frameworks else [f for f in wanted if self.installed(f)] or wanted
+
+    def python(self, framework: str) -> str:
+        """The interpreter the framework's ranks run in. Raises ``ConfigurationError`` where it is not installed."""
+        if not self.installed(framework):
+            raise ConfigurationError(
+                f"{framework} is not installed in {sys.executable}: pip install 'pytest-flagperf"
+                f"[{ {'pytorch': 'torch'}.get(framework, framework) }]', or name an interpreter that has it: "
+                f"--python {framework}=/path/to/python"
+            )
+        return self.options.pythons.get(framework, sys.executable)
+
+    @property
+    def data_root(self) -> Path:
+        """Where datasets are looked for and prepared."""
+        return self.options.data_root or datasets.default_data_root()
+
+    @property
+    def directory(self) -> Path:
+        """``<results>/<time>-<id>``; it is there once :meth:`open` was called."""
+        return self.options.directory / self.name
+
+    def open(self) -> Path:
+        """Make the session's directory with its ``session.json``, by whichever process comes first."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "session.json"
+        if not path.exists():
+            result.write_json(path, self._description())
+        return self.directory
+
+    def ledger(self, event: str, **record: Any) -> None:
+        """Append a line to ``ledger.jsonl``; on the disk before this returns."""
+        stamp = {"event": event, "time": time.time(), "pid": os.getpid()}
+        result.append_line(self.directory / "ledger.jsonl", {**stamp, **record})
+
+    def case_directory(self, case_id: str) -> Path:
+        """A directory of its own for this run of a case; a second run in one session gets another."""
+        self.open()
+        for number in range(1, 10_000):
+            path = self.directory / (case_id if number == 1 else f"{case_id}~{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return path
+        raise ConfigurationError(f"{self.directory} holds 10,000 runs of {case_id}")
+
+    def rerun(self, item: pytest.Item) -> list[str]:
+        """The command that runs exactly this test again, with the options that change what it does."""
+        where = os.path.relpath(item.path, self.config.invocation_params.dir)
+        name = item.nodeid.partition("::")[2]
+        command = ["pytest", f"{where}::{name}"]
+        for option in options.TABLE:
+            value, origin = options.given(self.config, option)
+            if not value or origin == "ini file":
+                continue
+            for one in value if isinstance(value, list) else [value]:
+                command.append(f"{option.flags[0]}={one}")
+        return command
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "schema_version": result.SCHEMA_VERSION,
+            "session": self.name,
+            "time_started": time.time(),
+            "command": [mask_argument(a) for a in ("pytest", *map(str, self.config.invocation_params.args))],
+            "versions": _versions(),
+            "host": _host(),
+            "vendor": self.vendor.name,
+            "devices": self.vendor.count(),
+            "source": _commit(self.config.rootpath),
+            "environment": masked_environment(os.environ),
+        }
+
+
+def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that change what a workload does; secrets are masked, by name and in URLs."""
+    return {
+        name: MASK if _SECRET.search(name) else _SECRET_VALUE.sub(f"://{MASK}@", value)
+        for name, value in sorted(environment.items())
+        if _RECORDED.fullmatch(name)
+    }
+
+
+def mask_argument(argument: str) -> str:
+    """A command-line argument without a secret: ``--token=x`` and ``https://user:password@host`` are masked."""
+    name, separator, _ = argument.partition("=")
+    if separator and _SECRET.search(name):
+        return f"{name}={MASK}"
+    return _SECRET_VALUE.sub(f"://{MASK}@", argument)
+
+
+def _versions() -> dict[str, str]:
+    found = {"pytest-flagperf": __version__, "python": platform.python_version()}
+    for package in ("pytest", "pytest-xdist", "allure-pytest", "torch", "paddlepaddle", "mindspore", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _host() -> dict[str, Any]:
+    cpu = ""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    except OSError:
+        cpu = platform.processor()
+    return {
+        "name": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpu": cpu,
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 2),
+    }
+
+
+def _commit(directory: Path) -> dict[str, Any]:
+    """The git commit of the suite, and whether it was changed; empty outside a repository."""
+    found: dict[str, Any] = {}
+    try:
+        for key, arguments in (("commit", ["rev-parse", "HEAD"]), ("changed", ["status", "--porcelain", "-uno"])):
+            done = subprocess.run(
+                ["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=10, check=True
+            )
+            found[key] = bool(done.stdout.strip()) if key == "changed" else done.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return found

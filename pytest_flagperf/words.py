@@ -1,0 +1,52 @@
+"""The words of the vocabulary that are markers, and the keys of the state on pytest's ``config.stash``.
+
+Imported at every start of pytest: constants only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.reports.progress import Progress
+    from pytest_flagperf.session import Session
+
+
+PRECISIONS = ("fp64", "fp32", "tf32", "amp", "bf16", "fp16", "fp8", "int8")
+FRAMEWORKS = ("pytorch", "paddle", "mindspore")
+KINDS = ("training", "inference", "operator")
+ROLES = {
+    "convergence": "train from initial weights until every target is met",
+    "throughput": "run a fixed number of steps after a warm-up; never counts as convergence",
+}
+SCALES = ("lite", "full")
+
+SESSION = pytest.StashKey["Session"]()
+PROGRESS = pytest.StashKey["Progress"]()
+_NAME = pytest.StashKey[str]()
+
+
+def register_markers(config: pytest.Config) -> None:
+    """Make frameworks, precisions, kinds, roles and scales markers; models become ones when they are collected."""
+    for what, names in (
+        ("framework", FRAMEWORKS),
+        ("precision", PRECISIONS),
+        ("kind", KINDS),
+        ("role", tuple(ROLES)),
+        ("scale", SCALES),
+    ):
+        for name in names:
+            config.addinivalue_line("markers", f"{name}: FlagPerf {what}")
+
+
+def session_name(config: pytest.Config) -> str:
+    """``<time>-<id>``, one for a pytest session; xdist workers get their controller's."""
+    if _NAME not in config.stash:
+        given = getattr(config, "workerinput", {}).get("flagperf_session")
+        config.stash[_NAME] = given or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return config.stash[_NAME]

@@ -182,7 +182,7 @@ class Setting:
     origin: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ResolvedCase:
     """A case ready to run: selection, effective configuration and targets; what the ``case`` fixture gives."""
 
@@ -195,6 +195,11 @@ class ResolvedCase:
     directory: Path
     node_id: str = ""
     deviations: tuple[str, ...] = ()
+    recorded: Any = None
+
+    def __repr__(self) -> str:
+        # Allure makes a test's history from the repr of its parameters: stable, and for a person.
+        return self.id
 
     @property
     def model(self) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_flagperf import overlay
+from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.replay import Recorded
 from pytest_flagperf.session import Session
 from pytest_flagperf.words import FRAMEWORKS
 from pytest_flagperf.words import KINDS
@@ -26,10 +29,16 @@ def parametrize(metafunc: pytest.Metafunc, session: Session, case: TrainingCase)
     """One test for each selection of framework, precision, topology and scale."""
     register_model(metafunc.config, session, case)
     role = _role(metafunc)
-    values = [_parameter(session, case, selection, role, metafunc) for selection in _selections(session, case)]
+    if session.options.replay is not None:
+        values = [_recorded(session, case, run, role, metafunc) for run in session.recorded]
+        values = [value for value in values if value is not None]
+        missing = f"{session.options.replay} holds no {role} run of {case.model}"
+    else:
+        values = [_parameter(session, case, selection, role, metafunc) for selection in _selections(session, case)]
+        missing = f"{case.model} has no workload for {', '.join(session.options.frameworks)}"
     if not values:
-        wanted = ", ".join(session.options.frameworks)
-        values = [pytest.param(None, id="none", marks=pytest.mark.skip(f"{case.model} has no workload for {wanted}"))]
+        marks = [getattr(pytest.mark, case.model), getattr(pytest.mark, case.kind), pytest.mark.skip(missing)]
+        values = [pytest.param(None, id="none", marks=marks)]
     metafunc.parametrize("case", values)
 
 
@@ -59,10 +68,33 @@ def _selections(session: Session, case: TrainingCase) -> Iterator[Selection]:
             yield Selection(framework, precision, topology, scale)
 
 
-def _parameter(
+def _parameter(session: Session, case: TrainingCase, selection: Selection, role: str, metafunc: pytest.Metafunc) -> Any:
+    marks = _marks(case, selection)
+    reason = _unsupported(session, case, selection)
+    if reason:
+        marks.append(pytest.mark.skip(reason))
+    return pytest.param(_resolve(session, case, selection, role, metafunc), id=selection.id, marks=marks)
+
+
+def _recorded(session: Session, case: TrainingCase, run: Recorded, role: str, metafunc: pytest.Metafunc) -> Any:
+    """The parameter that judges ``run``, or ``None`` where it is of another case or was not asked for."""
+    selection, wanted = run.selection, session.options.frameworks
+    mine = (run.model, run.role) == (case.model, role) and selection.scale in case.scales
+    if not mine or selection.framework not in (wanted or case.workloads):
+        return None
+    resolved = replace(_resolve(session, case, selection, role, metafunc), recorded=run)
+    return pytest.param(resolved, id=run.id, marks=_marks(case, selection))
+
+
+def _marks(case: TrainingCase, selection: Selection) -> list[pytest.MarkDecorator]:
+    names = (case.model, selection.framework, selection.precision, case.kind, selection.scale)
+    return [getattr(pytest.mark, name) for name in names]
+
+
+def _resolve(
     session: Session, case: TrainingCase, selection: Selection, role: str, metafunc: pytest.Metafunc
-) -> Any:
-    resolved = overlay.resolve(
+) -> ResolvedCase:
+    return overlay.resolve(
         case,
         selection,
         role=role,
@@ -71,14 +103,6 @@ def _parameter(
         targets=session.options.targets,
         directory=Path(metafunc.module.__file__ or "").resolve().parent,
     )
-    marks: list[pytest.MarkDecorator] = [
-        getattr(pytest.mark, name)
-        for name in (case.model, selection.framework, selection.precision, case.kind, selection.scale)
-    ]
-    reason = _unsupported(session, case, selection)
-    if reason:
-        marks.append(pytest.mark.skip(reason))
-    return pytest.param(resolved, id=selection.id, marks=marks)
 
 
 def _unsupported(session: Session, case: TrainingCase, selection: Selection) -> str:
@@ -110,4 +134,3 @@ def check_marker_expression(config: pytest.Config, session: Session, items: list
             f"Precisions: {', '.join(PRECISIONS)}. Kinds: {', '.join(KINDS)}. Roles: {', '.join(ROLES)}. "
             f"Scales: {', '.join(SCALES)}"
         )
-

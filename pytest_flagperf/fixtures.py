@@ -15,26 +15,26 @@ from pytest_flagperf import words
 
 if TYPE_CHECKING:
     from pytest_flagperf.case import ResolvedCase
-    from pytest_flagperf.launching import Data
-    from pytest_flagperf.launching import Devices
     from pytest_flagperf.launching import Launcher
+    from pytest_flagperf.provision import Data
+    from pytest_flagperf.provision import Devices
 
 
 @pytest.fixture
 def devices(request: pytest.FixtureRequest, case: ResolvedCase) -> Devices:
     """The vendor's devices this case may use, as far as the caller's own visible-devices variable allows."""
-    from pytest_flagperf import launching
+    from pytest_flagperf import provision
 
-    return launching.find_devices(request.config.stash[words.SESSION], case)
+    return provision.find_devices(request.config.stash[words.SESSION], case)
 
 
 @pytest.fixture
 def dataset(request: pytest.FixtureRequest, case: ResolvedCase) -> Data:
     """The case's dataset: found, verified, and where a package ships it prepared once on this machine."""
-    from pytest_flagperf import launching
+    from pytest_flagperf import provision
 
     config = request.config
-    return launching.find_dataset(config.stash[words.SESSION], case, config.stash[words.PROGRESS].say)
+    return provision.find_dataset(config.stash[words.SESSION], case, config.stash[words.PROGRESS].say)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def pytest_flagperf_vendors(config: pytest.Config) -> Sequence[Path]:
         def pytest_flagperf_vendors(config):
             return [config.rootpath / "vendors"]
     """
-
+    return ()
 
 
 @pytest.hookspec

@@ -180,7 +180,7 @@ def training_metrics(
             if targets and all(target.holds(evaluation.quality.get(target.metric)) for target in targets):
                 found["time_to_target"] = evaluation.seconds
                 break
-    _refuse_impossible(found)
+    refuse_impossible(found)
     return found
 
 
@@ -218,7 +218,7 @@ def _rate(samples: float, seconds: float, what: str) -> float:
 UTILIZATION_LIMIT = 1.05
 
 
-def _refuse_impossible(found: Mapping[str, float]) -> None:
+def refuse_impossible(found: Mapping[str, float]) -> None:
     """Raise ``InvalidMeasurement`` for NaN, infinite and negative figures and for a utilization above 105 %."""
     for name, value in found.items():
         metric = get(name)

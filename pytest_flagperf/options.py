@@ -84,9 +84,10 @@ def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
             action="append" if option.many else "store",
             help=option.help,
         )
-        parser.addini(
-            option.key, option.help, type="linelist" if option.many else "string", default=[] if option.many else ""
-        )
+        if option.many:
+            parser.addini(option.key, option.help, type="linelist", default=[])
+        else:
+            parser.addini(option.key, option.help, type="string", default="")
 
 
 def _is_taken(flag: str, pluginmanager: pytest.PytestPluginManager) -> bool:

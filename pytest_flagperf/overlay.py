@@ -137,14 +137,15 @@ def resolve(
     )
 
 
-def _targets(
-    standard: Iterable[Target], replaced: Mapping[str, float], deviations: list[str]
-) -> tuple[Target, ...]:
+def _targets(standard: Iterable[Target], replaced: Mapping[str, float], deviations: list[str]) -> tuple[Target, ...]:
     found = []
     for target in standard:
         if target.metric in replaced and replaced[target.metric] != target.bound:
-            deviations.append(f"target {target.metric} = {replaced[target.metric]:g} (standard case: {target.bound:g}), "
-                              "from the command line")
-            target = replace(target, bound=replaced[target.metric], source="command line")
-        found.append(target)
+            deviations.append(
+                f"target {target.metric} = {replaced[target.metric]:g} (standard case: {target.bound:g}), "
+                "from the command line"
+            )
+            found.append(replace(target, bound=replaced[target.metric], source="command line"))
+        else:
+            found.append(target)
     return tuple(found)

@@ -61,7 +61,8 @@ def start(config: pytest.Config) -> Session:
 
         config.stash[words.SESSION] = session.Session(config)
         reports.start(config)
-    return config.stash[words.SESSION]
+    found: Session = config.stash[words.SESSION]
+    return found
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -72,7 +73,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    case = getattr(metafunc.module, "CASE", None)
+    case: Any = getattr(metafunc.module, "CASE", None)
     # Who defines a case has imported its class; a suite of somebody else's does not pay for ours.
     if "case" not in metafunc.fixturenames or type(case).__module__ != "pytest_flagperf.case":
         return

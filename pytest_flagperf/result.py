@@ -58,14 +58,19 @@ class ErrorResult(msgspec.Struct, frozen=True):
     type: str
     message: str
 
+    @classmethod
+    def of(cls, error: Exception | None) -> ErrorResult | None:
+        """The record of an error; ``None`` where there was none."""
+        return None if error is None else cls(type(error).__name__, str(error))
+
 
 class RoundResult(msgspec.Struct, frozen=True):
     """One execution of the case."""
 
     round: int
-    seed: int
+    seed: int | None
     directory: str
-    time_started: float
+    time_started: float | None
     metrics: dict[str, MetricValue] = {}
     evaluations: list[EvaluationResult] = []
     precision: dict[str, Any] = {}
@@ -153,7 +158,7 @@ def read_result(path: Path) -> Result:
         result = msgspec.json.decode(path.read_bytes(), type=Result)
     except (OSError, msgspec.DecodeError) as error:
         raise ReplayError(f"{path} cannot be read as a result: {error}") from error
-    if result.schema_version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+    if result.schema_version.split(".")[0] != SCHEMA_VERSION.split(".", maxsplit=1)[0]:
         raise ReplayError(f"{path} has schema_version {result.schema_version}; this version reads {SCHEMA_VERSION}")
     return result
 

@@ -24,16 +24,19 @@ from pytest_flagperf import __version__
 from pytest_flagperf import datasets
 from pytest_flagperf import options
 from pytest_flagperf import overlay
+from pytest_flagperf import replay
 from pytest_flagperf import result
 from pytest_flagperf import words
 from pytest_flagperf.case import FRAMEWORK_MODULES
 from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import ReplayError
 
 
 if TYPE_CHECKING:
     from pytest_flagperf.devices.vendor import Vendor
+    from pytest_flagperf.replay import Recorded
 
 
 # Variables that change what a workload does; everything else of the environment is nobody's business.
@@ -58,6 +61,11 @@ class Session:
         # An explicit vendor is checked at once: a typo is not worth a collection.
         if self.options.vendor is not None:
             _ = self.vendor
+        if self.options.replay is not None:
+            try:
+                _ = self.recorded
+            except ReplayError as error:
+                raise pytest.UsageError(str(error)) from error
 
     @cached_property
     def vendor_directories(self) -> list[Path]:
@@ -88,12 +96,18 @@ class Session:
                 return path, found
         return None
 
+    @cached_property
+    def recorded(self) -> list[Recorded]:
+        """The runs in ``--replay``'s directory."""
+        assert self.options.replay is not None
+        return replay.find(self.options.replay, self.options.precisions[0])
+
     def installed(self, framework: str) -> bool:
         """Whether the framework can be used: its module is importable here, or an interpreter was named for it."""
         return framework in self.options.pythons or find_spec(FRAMEWORK_MODULES[framework]) is not None
 
     def frameworks(self, case: TrainingCase) -> list[str]:
-        """The frameworks to run ``case`` in. With none installed, all of the case's: their tests say what to install."""
+        """The frameworks to run ``case`` in. With none installed all of the case's: their tests say what to install."""
         wanted = [f for f in self.options.frameworks or case.workloads if f in case.workloads]
         return wanted if self.options.frameworks else [f for f in wanted if self.installed(f)] or wanted
 

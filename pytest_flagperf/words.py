@@ -26,8 +26,8 @@ ROLES = {
 }
 SCALES = ("lite", "full")
 
-SESSION = pytest.StashKey["Session"]()
-PROGRESS = pytest.StashKey["Progress"]()
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+PROGRESS: pytest.StashKey[Progress] = pytest.StashKey()
 _NAME = pytest.StashKey[str]()
 
 

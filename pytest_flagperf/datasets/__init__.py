@@ -6,9 +6,17 @@ numpy runs in a child process, ``python -m pytest_flagperf.datasets prepare ...`
 
 from __future__ import annotations
 
-from pytest_flagperf.datasets.finding import default_data_root, locate
-from pytest_flagperf.datasets.model import Dataset, FoundDataset, Source, Survey, Surveyor
-from pytest_flagperf.datasets.registry import get, known, register
+from pytest_flagperf.datasets.finding import default_data_root
+from pytest_flagperf.datasets.finding import locate
+from pytest_flagperf.datasets.model import Dataset
+from pytest_flagperf.datasets.model import FoundDataset
+from pytest_flagperf.datasets.model import Source
+from pytest_flagperf.datasets.model import Survey
+from pytest_flagperf.datasets.model import Surveyor
+from pytest_flagperf.datasets.registry import get
+from pytest_flagperf.datasets.registry import known
+from pytest_flagperf.datasets.registry import register
+
 
 __all__ = [
     "Dataset",

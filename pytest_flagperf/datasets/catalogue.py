@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pytest_flagperf.datasets.criteo import CriteoText
 from pytest_flagperf.datasets.imagefolder import ImageFolder
-from pytest_flagperf.datasets.model import Dataset, Source
+from pytest_flagperf.datasets.model import Dataset
+from pytest_flagperf.datasets.model import Source
+
 
 DIGITS = Dataset(
     name="digits",

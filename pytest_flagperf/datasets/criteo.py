@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_flagperf.datasets.model import Dataset, Survey
+from pytest_flagperf.datasets.model import Dataset
+from pytest_flagperf.datasets.model import Survey
 from pytest_flagperf.datasets.surveys import incomplete
+
 
 FILE = "train.txt"
 INTEGERS, CATEGORIES = 13, 26

@@ -10,6 +10,7 @@ import numpy as np
 
 from pytest_flagperf.datasets.npy import write_npy
 
+
 TRAIN_PER_DIGIT = 400
 
 

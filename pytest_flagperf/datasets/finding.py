@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_flagperf.datasets.model import Dataset, FoundDataset
-from pytest_flagperf.datasets.prepared import MANIFEST, prepare_once, read_prepared
+from pytest_flagperf.datasets.model import Dataset
+from pytest_flagperf.datasets.model import FoundDataset
+from pytest_flagperf.datasets.prepared import MANIFEST
+from pytest_flagperf.datasets.prepared import prepare_once
+from pytest_flagperf.datasets.prepared import read_prepared
 from pytest_flagperf.datasets.registry import get
-from pytest_flagperf.datasets.sources import installed_origin, read_sources
+from pytest_flagperf.datasets.sources import installed_origin
+from pytest_flagperf.datasets.sources import read_sources
 from pytest_flagperf.datasets.surveys import find_user_dataset
-from pytest_flagperf.errors import ConfigurationError, DatasetError
+from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import DatasetError
 
 
 def default_data_root() -> Path:

@@ -12,7 +12,9 @@ import io
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_flagperf.datasets.npy import write_npy
+
 
 LATE_MINUTES = 15
 RARE = 5  # a value seen less often in the training days shares id 0 with the unseen

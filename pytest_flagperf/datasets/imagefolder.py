@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_flagperf.datasets.model import Dataset, Survey
+from pytest_flagperf.datasets.model import Dataset
+from pytest_flagperf.datasets.model import Survey
 from pytest_flagperf.datasets.surveys import incomplete
+
 
 IMAGES = (".jpeg", ".jpg")
 SHOWN = 3  # examples in a message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+
 # numpy.lib.format, "Format Version 1.0": the magic, the length of the header in 2 bytes, the header padded so
 # that the data begin at a multiple of 64. numpy.save changes the padding between versions (1.23 did), and
 # the sha256 of these files is pinned.

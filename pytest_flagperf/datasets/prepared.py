@@ -10,14 +10,21 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_flagperf.datasets.model import Dataset, FoundDataset
-from pytest_flagperf.datasets.storage import explained, locked, storage_error, sync
+from pytest_flagperf.datasets.model import Dataset
+from pytest_flagperf.datasets.model import FoundDataset
+from pytest_flagperf.datasets.storage import explained
+from pytest_flagperf.datasets.storage import locked
+from pytest_flagperf.datasets.storage import storage_error
+from pytest_flagperf.datasets.storage import sync
 from pytest_flagperf.errors import DatasetError
+
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1

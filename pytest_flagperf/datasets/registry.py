@@ -10,6 +10,7 @@ from pytest_flagperf.datasets.catalogue import CATALOGUE
 from pytest_flagperf.datasets.model import Dataset
 from pytest_flagperf.errors import ConfigurationError
 
+
 _registered: dict[str, Dataset] = {dataset.name: dataset for dataset in CATALOGUE}
 
 

@@ -6,11 +6,13 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_flagperf.errors import DatasetError
+
 
 LOCKS = ".locks"
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_flagperf.datasets.model import Dataset, FoundDataset, Survey, Surveyor
+from pytest_flagperf.datasets.model import Dataset
+from pytest_flagperf.datasets.model import FoundDataset
+from pytest_flagperf.datasets.model import Survey
+from pytest_flagperf.datasets.model import Surveyor
 from pytest_flagperf.errors import DatasetError
+
 
 MEMORY = ".surveys"
 

@@ -40,7 +40,8 @@ def directory() -> Path:
         path = Path(chosen)
     else:
         # A user's TMPDIR would be another place for every user, and would exclude nobody.
-        path = next((Path(p) for p in ("/run/lock", "/tmp") if os.access(p, os.W_OK)), Path("/tmp")) / "flagperf"
+        shared = "/run/lock" if os.access("/run/lock", os.W_OK) else "/tmp"  # noqa: S108 (sticky, no links followed)
+        path = Path(shared) / "flagperf"
     try:
         path.mkdir(parents=True, exist_ok=True)
         if path.stat().st_uid == os.getuid():

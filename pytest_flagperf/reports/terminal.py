@@ -36,11 +36,10 @@ def summarize(terminalreporter: Any, directories: Mapping[str, Path]) -> None:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Results as a text table: throughput in samples/s, time in seconds, memory in GiB; what was not measured is blank."""
+    """Results as a text table: samples/s, seconds, GiB; what was not measured is blank."""
     rows = [[printable(cell) for cell in row(result)] for result in results]
-    return tabulate.tabulate(
-        rows, headers=COLUMNS, disable_numparse=True, colalign=("left", "left", *["right"] * 5, "left")
-    )
+    alignment = ("left", "left", *["right"] * 5, "left")
+    return str(tabulate.tabulate(rows, headers=COLUMNS, disable_numparse=True, colalign=alignment))
 
 
 def row(result: Result) -> list[str]:

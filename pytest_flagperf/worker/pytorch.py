@@ -78,7 +78,9 @@ class Backend:
         if name == "cpu":
             return torch.device("cpu")
         if not torch.accelerator.is_available():
-            raise DeviceUnavailable(f"PyTorch {torch.__version__} sees no accelerator; the vendor file asks for {name!r}")
+            raise DeviceUnavailable(
+                f"PyTorch {torch.__version__} sees no accelerator; the vendor file asks for {name!r}"
+            )
         found = torch.accelerator.current_accelerator()
         if found is None or found.type != name:
             raise DeviceUnavailable(f"PyTorch sees {found}, the vendor file asks for {name!r}")
@@ -184,7 +186,7 @@ class Backend:
             self._schedule.step()
         self._losses.append(loss.detach())
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def _autocast(self) -> Any:
         if self._precision != "amp":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self._amp_dtype)
@@ -217,7 +219,7 @@ class Backend:
         return values
 
     def evaluate(self, workload: PyTorchWorkload) -> dict[str, float]:
-        """See :class:`~pytest_flagperf.worker.loop.Backend`. Every rank evaluates with the same normalization statistics."""
+        """See :class:`~pytest_flagperf.worker.loop.Backend`. All ranks use the same normalization statistics."""
         self._average_buffers()
         self._model.eval()
         with torch.no_grad(), self._autocast():
@@ -232,7 +234,7 @@ class Backend:
         for buffer in self._model.buffers():
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
-                buffer /= self.world_size
+                buffer.div_(self.world_size)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """See :class:`~pytest_flagperf.worker.loop.Backend`."""

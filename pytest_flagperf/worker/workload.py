@@ -106,7 +106,7 @@ class Workload:
 
     @property
     def learning_rate_scale(self) -> float:
-        """Linear scaling rule (Goyal et al. 2017): global batch over ``reference_batch_size`` of the case, if it has one."""
+        """Linear scaling rule (Goyal et al. 2017): global batch over ``reference_batch_size``, if there is one."""
         reference = self.config.get("reference_batch_size")
         return self.global_batch_size / reference if reference else 1.0
 

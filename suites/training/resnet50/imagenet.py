@@ -16,7 +16,7 @@ FOLDERS = {"train": "train", "test": "val"}
 
 
 def listed(root: Path, split: str) -> list[tuple[str, int]]:
-    """All images of a split as (path, class), ordered by class directory and name; classes are numbered in that order."""
+    """All images of a split as (path, class), by class directory and name; classes are numbered in that order."""
     folder = root / FOLDERS[split]
     found = []
     for label, name in enumerate(sorted(entry.name for entry in folder.iterdir() if entry.is_dir())):

@@ -1,0 +1,81 @@
+"""What a case needs before it runs: which devices it may use, and where its dataset is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pytest_flagperf import datasets
+from pytest_flagperf.case import ResolvedCase
+from pytest_flagperf.datasets import FoundDataset
+from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import DeviceUnavailable
+from pytest_flagperf.session import Session
+
+
+SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What the ``devices`` fixture gives: which devices a case may use. They are leased only while it runs."""
+
+    vendor: str
+    available: tuple[int, ...]
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the ``dataset`` fixture gives: where the case's dataset is, or that it is synthetic."""
+
+    name: str
+    found: FoundDataset | None = None
+    synthetic: bool = False
+
+
+def find_devices(session: Session, case: ResolvedCase) -> Devices:
+    """The devices ``case`` may use. Raises ``DeviceUnavailable`` where this host lacks what the topology asks for."""
+    topology, vendor = case.selection.topology, session.vendor
+    if case.recorded is not None:
+        return Devices(vendor.name, (), 0)
+    if topology.nodes > 1:
+        raise DeviceUnavailable(
+            f"{case.label}: topology {topology} needs {topology.nodes} hosts; this version launches on one"
+        )
+    wanted = 1 if vendor.shared else topology.devices
+    found = Devices(vendor.name, visible(vendor), wanted)
+    if wanted > len(found.available):
+        raise DeviceUnavailable(
+            f"{case.label}: {wanted} devices of {vendor.name} are needed, {len(found.available)} were found"
+        )
+    return found
+
+
+def visible(vendor: Vendor) -> tuple[int, ...]:
+    """Indices of the devices on this host that the caller's environment does not hide."""
+    everything = tuple(range(vendor.count()))
+    chosen = os.environ.get(vendor.visible_devices) if vendor.visible_devices else None
+    if chosen is None:
+        return everything
+    try:
+        wanted = [int(part) for part in chosen.split(",") if part.strip()]
+    except ValueError:
+        raise DeviceUnavailable(
+            f"{vendor.visible_devices}={chosen!r}: devices are chosen by number here, for example 0,1"
+        ) from None
+    return tuple(index for index in dict.fromkeys(wanted) if index in everything)
+
+
+def find_dataset(session: Session, case: ResolvedCase, say: Callable[[str], None]) -> Data:
+    """The case's dataset, or that it is synthetic. Raises ``DatasetError`` where it is missing or corrupt."""
+    name, given = case.scale.dataset, session.options.datasets
+    if case.recorded is not None:
+        return Data(name)
+    if given.get(name) == SYNTHETIC:
+        if case.role == "convergence":
+            raise ConfigurationError(f"{case.label}: nothing converges on synthetic data; give --dataset {name}=PATH")
+        return Data(name, synthetic=True)
+    return Data(name, datasets.locate(name, overrides=given, data_root=session.data_root, say=say))

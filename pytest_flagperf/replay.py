@@ -1,0 +1,154 @@
+"""``--replay DIR``: results that exist are judged by the same tests, and nothing is launched.
+
+Two layouts are read. FlagPerf's, ``<model>:<framework>:<hardware>:<nodes>:<devices>:<repeat>/round<k>/
+<host>_noderank<r>/rank<n>.out.log``; and ours, ``<case id>/round<k>/<host>/rank<n>.events.jsonl`` beside a
+``case.json``. ``DIR`` is such a run, or a directory that holds several.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_flagperf import flagperf_log
+from pytest_flagperf import metrics
+from pytest_flagperf import perflog
+from pytest_flagperf.case import ResolvedCase
+from pytest_flagperf.case import Selection
+from pytest_flagperf.case import Topology
+from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.measured import TIMES
+from pytest_flagperf.measured import Measured
+from pytest_flagperf.perflog import Event
+
+
+_FRAMEWORKS = {"pytorch": "pytorch", "torch": "pytorch", "paddle": "paddle", "mindspore": "mindspore"}
+_KEY_TERMS = 6
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run found on disk: which case it is of, and its rounds."""
+
+    model: str
+    role: str
+    selection: Selection
+    directory: Path
+    rounds: tuple[Path, ...]
+    hardware: str = ""
+
+    @property
+    def id(self) -> str:
+        """The selection, and for FlagPerf's runs the hardware its key names."""
+        return self.selection.id + (f"-{self.hardware}" if self.hardware else "")
+
+
+def find(directory: Path, precision: str) -> list[Recorded]:
+    """All runs below ``directory``, in order. FlagPerf's keys do not say the precision: ``precision`` is taken.
+
+    Raises ``ReplayError`` where there is no such directory, or nothing of either layout in it.
+    """
+    if not directory.is_dir():
+        raise ReplayError(f"--replay: {directory} is not a directory")
+    found = []
+    for path in sorted(p for p in (directory, *directory.rglob("*")) if p.is_dir()):
+        rounds = tuple(sorted((r for r in path.glob("round*") if r.is_dir()), key=_number))
+        if not rounds:
+            continue
+        recorded = (
+            _of_ours(path, rounds) if (rounds[0] / "case.json").is_file() else _of_flagperf(path, rounds, precision)
+        )
+        if recorded is not None:
+            found.append(recorded)
+    if not found:
+        raise ReplayError(
+            f"--replay: {directory} holds no run: neither FlagPerf's <model>:<framework>:<hardware>:<nodes>:<devices>:"
+            "<repeat>/round1/… nor ours, <case id>/round1/case.json"
+        )
+    return found
+
+
+def _number(path: Path) -> int:
+    digits = re.sub(r"\D", "", path.name)
+    return int(digits) if digits else 0
+
+
+def _of_flagperf(path: Path, rounds: tuple[Path, ...], precision: str) -> Recorded | None:
+    terms = path.name.split(":")
+    if len(terms) < _KEY_TERMS:
+        return None
+    model, framework, hardware, nodes, devices = terms[:5]
+    known = _FRAMEWORKS.get(framework.partition("_")[0])
+    if known is None:
+        return None
+    try:
+        topology = Topology.parse(f"{nodes}x{devices}")
+    except ConfigurationError:
+        return None
+    selection = Selection(known, precision, topology, "full")
+    return Recorded(model.lower(), "convergence", selection, path, rounds, re.sub(r"[^A-Za-z0-9_.]", "_", hardware))
+
+
+def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
+    case = _read_case(rounds[0])
+    try:
+        selection = Selection(
+            str(case["framework"]), str(case["precision"]), Topology.parse(str(case["topology"])), str(case["scale"])
+        )
+        return Recorded(str(case["model"]), str(case["role"]), selection, path, rounds)
+    except (KeyError, ConfigurationError) as error:
+        raise ReplayError(f"{rounds[0] / 'case.json'} is not a case: {error}") from error
+
+
+def _read_case(round_directory: Path) -> dict[str, Any]:
+    path = round_directory / "case.json"
+    try:
+        case = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ReplayError(f"{path} cannot be read: {error}") from error
+    if not isinstance(case, dict):
+        raise ReplayError(f"{path} is not a case")
+    return case
+
+
+def measure(case: ResolvedCase, directory: Path) -> Measured:
+    """What one recorded round measured. Raises a ``FlagPerfError`` where it is incomplete or impossible."""
+    if (directory / "case.json").is_file():
+        return _measure_ours(case, directory)
+    wanted = [target.metric for target in case.targets]
+    events = _first_rank(directory)
+    figures, notes = flagperf_log.figures(events, wanted)
+    return Measured(figures, flagperf_log.evaluations(events, wanted), notes=("replayed from FlagPerf's log", *notes))
+
+
+def _first_rank(directory: Path) -> list[Event]:
+    """The log of rank 0 on node 0."""
+    for pattern in ("*_noderank0/rank0.out.log", "*/rank0.out.log"):
+        for path in sorted(directory.glob(pattern)):
+            return perflog.read_events(path)
+    raise ReplayError(f"{directory} has no <host>_noderank0/rank0.out.log")
+
+
+def _measure_ours(case: ResolvedCase, directory: Path) -> Measured:
+    world_size = case.selection.topology.world_size
+    logs = [sorted(directory.glob(f"*/rank{rank}.events.jsonl")) for rank in range(world_size)]
+    missing = [rank for rank, paths in enumerate(logs) if not paths]
+    if missing:
+        raise ReplayError(f"{directory} lacks the events of rank {', '.join(map(str, missing))}")
+    ranks = [perflog.read_events(paths[0]) for paths in logs]
+    figures = metrics.training_metrics(ranks, _times(directory), targets=case.targets, flops=case.scale.flops)
+    precision = next((event.value for event in ranks[0] if event.name == perflog.PRECISION), {})
+    return Measured(figures, metrics.evaluations(ranks[0]), precision, ("replayed",))
+
+
+def _times(directory: Path) -> metrics.JobTimes:
+    """Start and end of the job, as they were recorded when it ended."""
+    path = directory / TIMES
+    try:
+        return metrics.JobTimes(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ReplayError(f"{path} cannot be read, the round did not end: {error}") from error

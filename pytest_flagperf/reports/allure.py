@@ -1,0 +1,175 @@
+"""Allure: parameters that tell devices apart, figures as a description, logs and curves attached, metrics over time.
+
+Imported only where allure-pytest is active. Measured values never become parameters: Allure makes a test's history
+from its parameters, and a figure changes with every run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import allure
+import pytest
+
+from pytest_flagperf import result as results
+from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.reports import curve
+from pytest_flagperf.result import Result
+
+
+# A log of gigabytes does not belong into a report; its end does.
+ATTACHED_BYTES = 256 * 1024
+
+CATEGORIES = [
+    {"name": "Target missed", "matchedStatuses": ["failed"], "messageRegex": "(?s).*missed its target.*"},
+    {"name": "Dataset missing or corrupt", "matchedStatuses": ["broken"], "traceRegex": "(?s).*DatasetError.*"},
+    {"name": "Device unavailable", "matchedStatuses": ["broken"], "traceRegex": "(?s).*DeviceUnavailable.*"},
+    {
+        "name": "Rank crashed, stalled or timed out",
+        "matchedStatuses": ["broken"],
+        "traceRegex": "(?s).*(RankCrashed|RankStalled|JobTimedOut|LaunchFailed|NonFiniteLoss|ParametersDiverged).*",
+    },
+    {"name": "Invalid measurement", "matchedStatuses": ["broken"], "traceRegex": "(?s).*InvalidMeasurement.*"},
+]
+
+
+def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -> None:
+    """Describe the running test and attach its files."""
+    case = result.case
+    allure.dynamic.parameter("vendor", case.vendor)
+    allure.dynamic.parameter("device", case.chip or case.vendor)
+    allure.dynamic.parameter("topology", case.topology)
+    allure.dynamic.epic("FlagPerf")
+    allure.dynamic.feature(case.model)
+    allure.dynamic.story(case.role)
+    allure.dynamic.description(description(result))
+    allure.attach.file(directory / "result.json", "result.json", allure.attachment_type.JSON)
+    for one in result.rounds:
+        _attach_round(one, f" round {one.round}" if len(result.rounds) > 1 else "")
+
+
+def _attach_round(one: results.RoundResult, suffix: str) -> None:
+    drawn = curve.as_svg(one, "training loss and quality")
+    if drawn is not None:
+        allure.attach(drawn, f"curve{suffix}", allure.attachment_type.SVG)
+    if one.evaluations:
+        allure.attach(curve.as_csv(one), f"curve.csv{suffix}", allure.attachment_type.CSV)
+    for log in sorted(Path(one.directory).glob("*/*.log")):
+        allure.attach(tail(log), f"{log.name}{suffix}", allure.attachment_type.TEXT)
+
+
+def tail(path: Path) -> str:
+    """The last ``ATTACHED_BYTES`` of a log, and a line that says what was left out."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(0, size - ATTACHED_BYTES))
+        text = file.read().decode("utf-8", errors="replace")
+    return text if size <= ATTACHED_BYTES else f"({size - ATTACHED_BYTES:,} bytes before this are in {path})\n{text}"
+
+
+def description(result: Result) -> str:
+    """Targets and figures as Markdown tables."""
+    lines = [f"**{result.verdict}**" + (f": `{result.error.type}`" if result.error else "")]
+    if result.dataset.synthetic:
+        lines.append("Synthetic data: throughput only.")
+    if result.targets:
+        lines += ["", "| target | bound | measured | |", "|---|---|---|---|"]
+        for target in result.targets:
+            found = "-" if target.value is None else f"{target.value:.6g}"
+            met = "met" if target.met else "missed"
+            lines.append(f"| {target.metric} | {target.direction} {target.bound:g} | {found} | {met} |")
+    if result.metrics:
+        lines += ["", "| metric | value | unit |", "|---|---|---|"]
+        lines += [f"| {name} | {metric.value:.6g} | {metric.unit} |" for name, metric in result.metrics.items()]
+    if result.deviations:
+        lines += ["", "Differs from the standard case:", *(f"* `{text}`" for text in result.deviations)]
+    return "\n".join(lines)
+
+
+def finish(report: Path, session: Path, directories: Mapping[str, Path]) -> None:
+    """Write what Allure reads once a session: environment, categories, and the figures for its metrics page."""
+    found = []
+    for directory in directories.values():
+        try:
+            found.append(results.read_result(directory / "result.json"))
+        except ReplayError:
+            continue  # said in the terminal's summary already
+    document = json.loads((session / "session.json").read_bytes())
+    results.write_atomically(report / "environment.properties", environment(document).encode())
+    results.write_json(report / "categories.json", CATEGORIES)
+    results.write_json(report / f"flagperf-{session.name}-perf.json", performance(found))
+    results.write_atomically(session / "allurerc.mjs", configuration(found).encode())
+
+
+def environment(session: Mapping[str, object]) -> str:
+    """``environment.properties``: versions, vendor and host of the session."""
+    rows: dict[str, object] = {"vendor": session.get("vendor"), "devices": session.get("devices")}
+    for group in ("versions", "host"):
+        value = session.get(group)
+        if isinstance(value, dict):
+            rows.update({f"{group}.{key}": item for key, item in value.items()})
+    return "".join(f"{_escaped(key)}={_escaped(str(value))}\n" for key, value in rows.items())
+
+
+def _escaped(text: str) -> str:
+    # The format of java.util.Properties, which is Latin-1.
+    return (
+        text.replace("\\", "\\\\")
+        .replace("\n", "\\n")
+        .replace("=", "\\=")
+        .replace(":", "\\:")
+        .encode("ascii", "backslashreplace")
+        .decode()
+    )
+
+
+def performance(found: list[Result]) -> list[dict[str, object]]:
+    """Allure 3's performance records: a key a case and metric, so that its page shows trends."""
+    records = []
+    for result in found:
+        start = int(
+            min((r.time_started for r in result.rounds if r.time_started is not None), default=time.time()) * 1000
+        )
+        stop = start + int(1000 * (result.metrics["e2e_time"].value if "e2e_time" in result.metrics else 0))
+        for name, metric in result.metrics.items():
+            records.append(
+                {
+                    "id": str(uuid.uuid4()),
+                    "key": f"{_group(result)}.{name}",
+                    "value": metric.value,
+                    "start": start,
+                    "stop": stop,
+                }
+            )
+    return records
+
+
+def _group(result: Result) -> str:
+    return f"{result.case.id}-{result.case.chip or result.case.vendor}"
+
+
+def configuration(found: list[Result]) -> str:
+    """``allurerc.mjs``: titles, units and directions of the metrics; ``allure awesome --config`` reads it."""
+    groups = {_group(result): {"title": _group(result)} for result in found}
+    metrics = {
+        f"{_group(result)}.{name}": {
+            "title": name,
+            "unit": metric.unit,
+            "better": metric.better,
+            "group": _group(result),
+        }
+        for result in found
+        for name, metric in result.metrics.items()
+    }
+    document = {
+        "name": "FlagPerf",
+        "output": "./allure-report",
+        "historyPath": "./allure-history.jsonl",
+        "performance": {"groups": groups, "metrics": metrics},
+        "plugins": {"awesome": {"options": {"singleFile": True, "reportLanguage": "en"}}},
+    }
+    return f"export default {json.dumps(document, indent=2)};\n"

@@ -1,0 +1,197 @@
+"""One execution of a case, in a directory of its own, from ``case.json`` to its metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pytest_flagperf import metrics
+from pytest_flagperf import perflog
+from pytest_flagperf import result as results
+from pytest_flagperf.case import ResolvedCase
+from pytest_flagperf.devices import lease as leases
+from pytest_flagperf.errors import FlagPerfError
+from pytest_flagperf.launch import engines
+from pytest_flagperf.launch.diagnosis import failure
+from pytest_flagperf.launch.job import JobSpec
+from pytest_flagperf.launch.job import run_job
+from pytest_flagperf.measured import TIMES
+from pytest_flagperf.measured import Measured
+from pytest_flagperf.perflog import Event
+from pytest_flagperf.provision import Data
+from pytest_flagperf.reports.progress import Progress
+from pytest_flagperf.run import round_result
+from pytest_flagperf.session import Session
+
+
+class Round:
+    """One execution of a case, in a directory of its own."""
+
+    def __init__(
+        self,
+        session: Session,
+        case: ResolvedCase,
+        directory: Path,
+        number: int,
+        lease: leases.Lease,
+        dataset: Data,
+        progress: Progress,
+    ) -> None:
+        self.session, self.case, self.number = session, case, number
+        self.lease, self.dataset, self.progress = lease, dataset, progress
+        self.directory = directory / f"round{number}"
+        self.host_dir = self.directory / socket.gethostname()
+        self.seed = int(case.config.get("seed", 1)) + number - 1
+        self.started = time.time()
+
+    def run(self, rounds: list[results.RoundResult]) -> Measured:
+        """Run, and append what came of it to ``rounds``, whatever it is; the ledger has a line before and after."""
+        __tracebackhide__ = True
+        self.host_dir.mkdir(parents=True)
+        identity = {"case": self.case.id, "round": self.number, "seed": self.seed, "directory": str(self.directory)}
+        self.session.ledger("round_start", **identity, devices=self.lease.devices)
+        outcome, error = "interrupted", ""
+        try:
+            measured = self._measure()
+            outcome = "finished"
+        except FlagPerfError as failed:
+            outcome, error = type(failed).__name__, str(failed)
+            rounds.append(self._result(Measured({}), failed))
+            raise
+        finally:
+            self.session.ledger("round_end", **identity, outcome=outcome, **({"error": error} if error else {}))
+        rounds.append(self._result(measured, None))
+        return measured
+
+    def _measure(self) -> Measured:
+        __tracebackhide__ = True
+        case_file = self.directory / "case.json"
+        results.write_json(case_file, self._case_document())
+        topology = self.case.selection.topology
+        watch = self.progress.watch(self.case, self.host_dir, self.number, self.session.options.rounds)
+        outcome = run_job(
+            JobSpec(
+                engine=engines.engine_for(self.case.selection.framework, topology.world_size),
+                python=self.session.python(self.case.selection.framework),
+                case_file=case_file,
+                host_dir=self.host_dir,
+                nproc=topology.devices,
+                env=self._environment(),
+                timeout=self.session.options.timeout,
+                stall_timeout=self.session.options.stall_timeout,
+                lease_fds=self.lease.files,
+            ),
+            on_poll=_and_alive(watch),
+        )
+        failed = failure(outcome, self.host_dir)
+        if failed is not None:
+            raise failed
+        ranks = [perflog.read_events(self.host_dir / f"rank{r}.events.jsonl") for r in range(topology.world_size)]
+        times = metrics.JobTimes(outcome.started, outcome.ended, outcome.time_started, outcome.time_ended)
+        results.write_json(self.directory / TIMES, asdict(times))
+        return measure(self.session, self.case, ranks, times)
+
+    def _case_document(self) -> dict[str, Any]:
+        case, vendor = self.case, self.session.vendor
+        support = vendor.frameworks[case.selection.framework]
+        return {
+            "schema_version": results.SCHEMA_VERSION,
+            "id": case.id,
+            "model": case.model,
+            "role": case.role,
+            "framework": case.selection.framework,
+            "precision": case.selection.precision,
+            "topology": str(case.selection.topology),
+            "scale": case.selection.scale,
+            "vendor": vendor.name,
+            "seed": self.seed,
+            "directory": str(case.directory),
+            "workload": case.workload,
+            "config": case.config,
+            "origins": {key: setting.origin for key, setting in case.settings.items()},
+            "deviations": list(case.deviations),
+            "parameters": case.scale.parameters,
+            "targets": [
+                {"metric": t.metric, "bound": t.bound, "direction": t.direction, "source": t.source}
+                for t in case.targets
+            ],
+            "device": {
+                "device": support.device,
+                "backend": support.backend,
+                "module": support.module,
+                "amp_dtype": support.amp_dtype,
+                "tf32_switches": support.tf32_switches,
+                "indices": list(self.lease.devices),
+            },
+            "dataset": {
+                "name": self.dataset.name,
+                "synthetic": self.dataset.synthetic,
+                "path": str(self.dataset.found.path) if self.dataset.found else None,
+                "checksum": self.dataset.found.checksum if self.dataset.found else "",
+            },
+        }
+
+    def _environment(self) -> dict[str, str]:
+        vendor, ranks = self.session.vendor, self.case.selection.topology.devices
+        support = vendor.frameworks[self.case.selection.framework]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
+        environment.update(vendor.environment)
+        environment.update(support.environment)
+        if vendor.visible_devices:
+            environment[vendor.visible_devices] = ",".join(map(str, self.lease.devices))
+        parts = split_processors(sorted(os.sched_getaffinity(0)), ranks)
+        threads = str(self.case.config.get("cpu_threads") or len(parts[0]))
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            environment[name] = threads
+        if vendor.shared:
+            environment["FLAGPERF_AFFINITY"] = json.dumps(parts)
+        environment["PYTHONUNBUFFERED"] = "1"
+        return environment
+
+    def _result(self, measured: Measured, failed: FlagPerfError | None) -> results.RoundResult:
+        return round_result(self.number, self.seed, self.directory, self.started, measured, failed)
+
+
+def split_processors(processors: Sequence[int], ranks: int) -> list[list[int]]:
+    """The host's processors divided between its ranks; with more ranks than processors they share them in turn."""
+    if ranks >= len(processors):
+        return [[processors[rank % len(processors)]] for rank in range(ranks)]
+    size = len(processors) // ranks
+    return [list(processors[rank * size : (rank + 1) * size]) for rank in range(ranks)]
+
+
+def measure(
+    session: Session, case: ResolvedCase, ranks: Sequence[Sequence[Event]], times: metrics.JobTimes
+) -> Measured:
+    """Metrics of a round from its events. Raises ``InvalidMeasurement`` for what cannot be trusted."""
+    precision = next((event.value for event in ranks[0] if event.name == perflog.PRECISION), {})
+    found = session.vendor.chip(str(precision.get("device_name", "")))
+    peak = found[1].peak.get(case.selection.precision) if found else None
+    figures = metrics.training_metrics(
+        ranks,
+        times,
+        targets=case.targets,
+        flops=case.scale.flops,
+        peak=peak * 1e12 if peak is not None else None,
+    )
+    return Measured(figures, metrics.evaluations(ranks[0]), precision, chip=found[0] if found else None)
+
+
+def _and_alive(watch: Callable[[], None]) -> Callable[[], None]:
+    """``watch``, and an end of this process' wait once its parent is gone: an xdist worker outlives its controller."""
+    parent = os.getppid()
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+
+    def poll() -> None:
+        if is_worker and os.getppid() != parent:
+            raise KeyboardInterrupt("the xdist controller is gone")
+        watch()
+
+    return poll

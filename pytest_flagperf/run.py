@@ -1,0 +1,164 @@
+"""A case that ran to its end: what its test asserts on, and the Result that is kept of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_flagperf import metrics
+from pytest_flagperf import result as results
+from pytest_flagperf import verdict
+from pytest_flagperf.case import ResolvedCase
+from pytest_flagperf.case import Target
+from pytest_flagperf.errors import FlagPerfError
+from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.errors import TargetMissed
+from pytest_flagperf.measured import Measured
+from pytest_flagperf.provision import Data
+
+
+SHOWN_EVALUATIONS = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A case that ran to its end: what the test asserts on."""
+
+    case: ResolvedCase
+    result: results.Result
+    directory: Path
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Name → value, in the registry's units."""
+        return {name: metric.value for name, metric in self.result.metrics.items()}
+
+    def meets(self, targets: Sequence[Target]) -> bool:
+        """True where every target holds in every round; else raises ``TargetMissed`` that says by how much."""
+        __tracebackhide__ = True
+        judged = judge_rounds(targets, [figures_of(one) for one in self.result.rounds])
+        if verdict.of_targets(judged) == verdict.PASSED:
+            return True
+        raise TargetMissed(self._missed_message(judged))
+
+    def measured(self, *names: str) -> bool:
+        """True where each metric was measured; else raises ``InvalidMeasurement`` that names those missing."""
+        __tracebackhide__ = True
+        missing = [name for name in names if metrics.get(name).name not in self.result.metrics]
+        if missing:
+            raise InvalidMeasurement(f"{self.case.label}: not measured: {', '.join(missing)}\n{self._where()}")
+        return True
+
+    def _missed_message(self, judged: Sequence[verdict.Judged]) -> str:
+        lines = [f"{self.case.label} missed its target", *(f"  {one}" for one in judged)]
+        for one in self.result.rounds:
+            lines.append(f"last evaluations{f' of round {one.round}' if len(self.result.rounds) > 1 else ''}:")
+            for evaluation in one.evaluations[-SHOWN_EVALUATIONS:]:
+                quality = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.quality.items())
+                when = f"epoch {evaluation.epoch:6.2f}  step {evaluation.step:6d}  {evaluation.seconds:8.1f} s"
+                lines.append(f"  {when}  {quality}")
+        return "\n".join([*lines, self._where()])
+
+    def _where(self) -> str:
+        log = next(iter(sorted(Path(self.result.rounds[-1].directory).glob("*/rank0*.log"))), None)
+        return "\n".join(
+            [
+                *([f"log:    {log}"] if log else []),
+                f"result: {self.directory / 'result.json'}",
+                f"rerun:  {shlex.join(self.result.rerun)}",
+            ]
+        )
+
+
+def figures_of(one: results.RoundResult) -> dict[str, float]:
+    return {name: metric.value for name, metric in one.metrics.items()}
+
+
+def judge_rounds(targets: Sequence[Target], rounds: Sequence[Mapping[str, float]]) -> tuple[verdict.Judged, ...]:
+    """Each target beside its worst round: a target is met where it is met in every round."""
+    judged = []
+    for target in targets:
+        values = [figures.get(target.metric) for figures in rounds]
+        present = [value for value in values if value is not None]
+        worst = (min if target.direction == "at least" else max)(present) if present else None
+        judged.append(verdict.Judged(target, worst if len(present) == len(values) else None))
+    return tuple(judged)
+
+
+def round_result(
+    number: int,
+    seed: int | None,
+    directory: Path,
+    started: float | None,
+    measured: Measured,
+    failed: FlagPerfError | None,
+) -> results.RoundResult:
+    """A round's part of the Result."""
+    return results.RoundResult(
+        round=number,
+        seed=seed,
+        directory=str(directory),
+        time_started=started,
+        metrics=results.with_units(measured.figures),
+        evaluations=[
+            results.EvaluationResult(e.epoch, e.step, e.seconds, dict(e.quality)) for e in measured.evaluations
+        ],
+        precision=dict(measured.precision),
+        error=results.ErrorResult.of(failed),
+    )
+
+
+def build_result(
+    case: ResolvedCase,
+    outcome: str,
+    figures: Mapping[str, float],
+    judged: Sequence[verdict.Judged],
+    rounds: Sequence[results.RoundResult],
+    dataset: Data,
+    leased: Sequence[int],
+    *,
+    rerun: Sequence[str],
+    notes: Sequence[str] = (),
+    chip: str | None = None,
+    error: FlagPerfError | None = None,
+) -> results.Result:
+    """The Result of a case from its parts."""
+    chosen = case.selection
+    return results.Result(
+        case=results.CaseInfo(
+            id=case.id,
+            node_id=case.node_id,
+            model=case.model,
+            kind=case.case.kind,
+            role=case.role,
+            framework=chosen.framework,
+            precision=chosen.precision,
+            topology=str(chosen.topology),
+            scale=chosen.scale,
+            vendor=case.vendor,
+            devices=list(leased),
+            unit=case.case.unit,
+            chip=chip,
+        ),
+        verdict=outcome,
+        metrics=results.with_units(figures),
+        targets=[
+            results.TargetResult(j.target.metric, j.target.bound, j.target.direction, j.target.source, j.value, j.met)
+            for j in judged
+        ],
+        rounds=list(rounds),
+        configuration={k: results.SettingResult(s.value, s.origin) for k, s in sorted(case.settings.items())},
+        dataset=results.DatasetInfo(
+            name=dataset.name,
+            synthetic=dataset.synthetic,
+            checksum=dataset.found.checksum if dataset.found else "",
+            splits=dict(dataset.found.splits) if dataset.found else {},
+        ),
+        rerun=list(rerun),
+        deviations=list(case.deviations),
+        notes=list(notes),
+        error=results.ErrorResult.of(error),
+    )

@@ -49,6 +49,11 @@ class Option:
         short = "--" + self.name.replace("_", "-")
         return [short, long] if short != long else [long]
 
+    @property
+    def flag(self) -> str:
+        """The spelling that is ours whichever plugins are there, for messages and commands."""
+        return self.flags[-1] if self.flags[0] in _TAKEN else self.flags[0]
+
 
 TABLE = (
     Option("vendor", "NAME", "Vendor of the devices to run on (default: the accelerator found, else cpu)"),
@@ -66,6 +71,8 @@ TABLE = (
     Option("flagperf_dir", "DIR", "Directory for results (default: flagperf-results in the root directory)"),
     Option("replay", "DIR", "Judge the results in DIR, FlagPerf's or ours, with the same tests; launch nothing"),
 )
+
+JUNIT_PROPERTIES = "flagperf_junit_properties"
 
 # Flags of other plugins, by the name they are registered under: ours then goes by its long spelling only.
 _TAKEN = {"--timeout": ("timeout", "pytest_timeout")}
@@ -88,6 +95,11 @@ def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
             parser.addini(option.key, option.help, type="linelist", default=[])
         else:
             parser.addini(option.key, option.help, type="string", default="")
+    parser.addini(
+        JUNIT_PROPERTIES,
+        "Where JUnit gets the figures: testcase (default), testsuite (valid by Jenkins' strict schema), none",
+        default="testcase",
+    )
 
 
 def _is_taken(flag: str, pluginmanager: pytest.PytestPluginManager) -> bool:
@@ -144,6 +156,10 @@ def parse(config: pytest.Config) -> Options:
     from pytest_flagperf import words
     from pytest_flagperf.errors import ConfigurationError
 
+    if config.getini(JUNIT_PROPERTIES) not in ("testcase", "testsuite", "none"):
+        raise pytest.UsageError(
+            f"{JUNIT_PROPERTIES}: {config.getini(JUNIT_PROPERTIES)!r} is not one of testcase, testsuite, none"
+        )
     raw: dict[str, Any] = {}
     explicit: dict[str, str] = {}
     for option in TABLE:
@@ -156,7 +172,7 @@ def parse(config: pytest.Config) -> Options:
             vendor=raw.get("vendor"),
             frameworks=_listed(raw, "framework", words.FRAMEWORKS),
             precisions=_listed(raw, "precision", words.PRECISIONS) or ("fp32",),
-            topologies=tuple(case.Topology.parse(text) for text in _split(raw.get("topology", "1x1"))),
+            topologies=tuple(map(case.Topology.parse, _split(raw, "topology"))) or (case.Topology(1, 1),),
             scales=_listed(raw, "scale", words.SCALES) or ("lite",),
             rounds=int(_number(raw, "rounds", 1, whole=True)),
             datasets=_pairs(raw, "dataset", tuple(datasets.known())),
@@ -173,22 +189,28 @@ def parse(config: pytest.Config) -> Options:
         raise pytest.UsageError(str(error)) from error
 
 
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _split(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list, each once; none where the option was not given."""
+    if name not in raw:
+        return ()
+    parts = tuple(dict.fromkeys(part.strip() for part in raw[name].split(",") if part.strip()))
+    if not parts:
+        raise pytest.UsageError(f"{_option(name).flag}: {raw[name]!r} lists nothing")
+    return parts
 
 
 def _listed(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    values = _split(raw.get(name, ""))
+    values = _split(raw, name)
     for value in values:
         if value not in known:
             raise pytest.UsageError(f"--{name}: unknown {name} {value!r}. Known: {', '.join(known)}")
-    return tuple(dict.fromkeys(values))
+    return values
 
 
 def _number(raw: Mapping[str, Any], name: str, default: float, *, whole: bool = False) -> float:
     if name not in raw:
         return default
-    flag = "--" + name.replace("_", "-")
+    flag = _option(name).flag
     try:
         value = int(raw[name]) if whole else float(raw[name])
     except ValueError:

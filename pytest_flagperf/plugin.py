@@ -5,6 +5,7 @@ Loaded at every start of pytest, so it imports next to nothing until a case or o
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -97,11 +98,15 @@ class _Controller:
         self.config = config
         self.directories: dict[str, Path] = {}
 
-    @pytest.hookimpl
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
             if name == DIRECTORY_PROPERTY:
+                from pytest_flagperf.reports import junit
+
                 self.directories[report.nodeid] = Path(str(value))
+                junit.place(self.config, report)
+                break
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -120,6 +125,20 @@ class _Controller:
 
 class _Distributed:
     """Hooks of pytest-xdist; registered only where it is loaded."""
+
+    def __init__(self) -> None:
+        self.usage_error = ""
+
+    @pytest.hookimpl
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.usage_error = getattr(node, "workeroutput", {}).get(words.USAGE_ERROR, "") or self.usage_error
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        done = yield
+        if self.usage_error:
+            raise pytest.UsageError(self.usage_error)
+        return done
 
     @pytest.hookimpl
     def pytest_configure_node(self, node: Any) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from _pytest.junitxml import xml_key
 
+from pytest_flagperf.options import JUNIT_PROPERTIES
 from pytest_flagperf.result import Result
 
 
@@ -13,6 +15,25 @@ def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -
     """Replace the test's ``flagperf.*`` properties: a second attempt must not add to the first one's."""
     item.user_properties[:] = [(k, v) for k, v in item.user_properties if not k.startswith("flagperf.")]
     item.user_properties += properties(result, directory)
+
+
+def place(config: pytest.Config, report: pytest.TestReport) -> None:
+    """Put a report's properties where the ini option wants them. Called in the controller, before JUnit is written.
+
+    pytest writes them into ``<testcase>``, where most readers look; the schema of Jenkins' xUnit plugin allows them in
+    ``<testsuite>`` only.
+    """
+    where = config.getini(JUNIT_PROPERTIES)
+    if where == "testcase":
+        return
+    ours = [(name, value) for name, value in report.user_properties if name.startswith("flagperf.")]
+    report.user_properties[:] = [(n, v) for n, v in report.user_properties if not n.startswith("flagperf.")]
+    xml = config.stash.get(xml_key, None)
+    case = dict(ours).get("flagperf.case")
+    # Set-up, call and tear-down report the same properties.
+    if where == "testsuite" and xml is not None and report.when == "call":
+        for name, value in ours:
+            xml.add_global_property(f"{case}:{name}", str(value))
 
 
 def properties(result: Result, directory: Path) -> list[tuple[str, object]]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.words import FRAMEWORKS
+from pytest_flagperf.words import PRECISIONS
 
 
 class Detection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,12 +20,16 @@ class Detection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FrameworkSupport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one framework calls this vendor's devices and how its ranks talk to each other."""
+    """What one framework calls this vendor's devices and how its ranks talk to each other.
+
+    ``precisions`` narrows the vendor's where the framework has fewer there.
+    """
 
     device: str
     backend: str = ""
     module: str = ""
     amp_dtype: str = "bf16"
+    precisions: list[str] | None = None
     tf32_switches: list[str] = []
     environment: dict[str, str] = {}
 
@@ -95,7 +101,7 @@ def load(path: Path) -> Vendor:
     """Read one vendor file. Raises ``ConfigurationError`` that names the file and the key."""
     try:
         vendor = msgspec.toml.decode(path.read_bytes(), type=Vendor)
-    except msgspec.DecodeError as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     if vendor.schema_version != 1:
         raise ConfigurationError(f"{path}: schema_version {vendor.schema_version} is not one this version reads (1)")
@@ -103,9 +109,19 @@ def load(path: Path) -> Vendor:
         raise ConfigurationError(f"{path}: name is {vendor.name!r}, the directory {path.parent.name!r}")
     for chip, figures in vendor.chips.items():
         for precision, peak in figures.peak.items():
-            if peak <= 0:
+            if not 0 < peak < float("inf"):
                 raise ConfigurationError(f"{path}: chips.{chip}.peak.{precision} is {peak:g}: a peak is above zero")
+            _known(path, f"chips.{chip}.peak", precision, PRECISIONS)
+    for precision in vendor.precisions:
+        _known(path, "precisions", precision, PRECISIONS)
+    for framework in vendor.frameworks:
+        _known(path, "frameworks", framework, FRAMEWORKS)
     return vendor
+
+
+def _known(path: Path, key: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise ConfigurationError(f"{path}: {key}: unknown {word!r}; known: {', '.join(known)}")
 
 
 def find(name: str, directories: Iterable[Path]) -> Vendor:

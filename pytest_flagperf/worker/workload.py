@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+import zlib
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -145,10 +146,11 @@ def load(directory: str, workload: str) -> Any:
     (``from .digits import ...``) and one called ``paddle.py`` does not hide the framework.
     """
     module_name, _, class_name = workload.partition(":")
-    package = types.ModuleType("flagperf_workload")
+    name = f"flagperf_workload_{zlib.crc32(directory.encode()):08x}"
+    package = types.ModuleType(name)
     package.__path__ = [directory]
-    sys.modules.setdefault("flagperf_workload", package)
-    module = importlib.import_module(f"flagperf_workload.{module_name}")
+    sys.modules.setdefault(name, package)
+    module = importlib.import_module(f"{name}.{module_name}")
     try:
         return getattr(module, class_name)
     except AttributeError:

@@ -6,6 +6,7 @@ framework, a vendor or pytest; a case is data.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -63,7 +64,11 @@ class Target:
     source: str
 
     def __post_init__(self) -> None:
-        metrics.get(self.metric)
+        metric = metrics.get(self.metric)
+        if not math.isfinite(self.bound):
+            raise ConfigurationError(f"target {self.metric}: {self.bound} is not a bound")
+        if metric.unit == "ratio" and not 0 <= self.bound <= 1:
+            raise ConfigurationError(f"target {self.metric} is a ratio between 0 and 1, not {self.bound:g}")
         if self.direction not in ("at least", "at most"):
             raise ConfigurationError(f"target {self.metric}: the direction is 'at least' or 'at most'")
 
@@ -122,7 +127,7 @@ class TrainingCase:
     scales: Mapping[str, Scale]
     tunable: frozenset[str] | set[str] = frozenset()
     config: Mapping[str, Any] = field(default_factory=dict)
-    precisions: Sequence[str] = ("fp32", "tf32", "amp", "bf16", "fp16")
+    precisions: Sequence[str] = ("fp32", "tf32", "amp", "bf16")
     unit: str = "samples"
 
     def __post_init__(self) -> None:

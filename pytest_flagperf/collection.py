@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_flagperf import overlay
+from pytest_flagperf import words
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import TrainingCase
@@ -35,7 +36,11 @@ def parametrize(metafunc: pytest.Metafunc, session: Session, case: TrainingCase)
         missing = f"{session.options.replay} holds no {role} run of {case.model}"
     else:
         values = [_parameter(session, case, selection, role, metafunc) for selection in _selections(session, case)]
-        missing = f"{case.model} has no workload for {', '.join(session.options.frameworks)}"
+        missing = (
+            f"{case.model} has no workload for {', '.join(session.options.frameworks)}"
+            if not session.frameworks(case)
+            else f"{case.model} has no scale {', '.join(session.options.scales)}; it has {', '.join(case.scales)}"
+        )
     if not values:
         marks = [getattr(pytest.mark, case.model), getattr(pytest.mark, case.kind), pytest.mark.skip(missing)]
         values = [pytest.param(None, id="none", marks=marks)]
@@ -83,6 +88,9 @@ def _recorded(session: Session, case: TrainingCase, run: Recorded, role: str, me
     if not mine or selection.framework not in (wanted or case.workloads):
         return None
     resolved = replace(_resolve(session, case, selection, role, metafunc), recorded=run)
+    if run.vendor and session.options.vendor is None:
+        # Whose devices these were, not whose are here.
+        resolved = replace(resolved, vendor=run.vendor)
     return pytest.param(resolved, id=run.id, marks=_marks(case, selection))
 
 
@@ -112,8 +120,12 @@ def _unsupported(session: Session, case: TrainingCase, selection: Selection) -> 
         return f"{case.model} is not defined in {selection.precision}; it is in {', '.join(case.precisions)}"
     if selection.precision not in vendor.precisions:
         return f"{vendor.title} has no {selection.precision}; it has {', '.join(vendor.precisions)}"
-    if selection.framework not in vendor.frameworks:
+    support = vendor.frameworks.get(selection.framework)
+    if support is None:
         return f"{vendor.title} has no {selection.framework}; it has {', '.join(vendor.frameworks)}"
+    if support.precisions is not None and selection.precision not in support.precisions:
+        has = ", ".join(support.precisions)
+        return f"{selection.framework} has no {selection.precision} on {vendor.title}; it has {has}"
     return ""
 
 
@@ -128,9 +140,14 @@ def check_marker_expression(config: pytest.Config, session: Session, items: list
     known = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
     unknown = sorted(used - known - {mark.name for item in items for mark in item.iter_markers()})
     if unknown:
-        raise pytest.UsageError(
+        message = (
             f"-m: unknown marker {', '.join(map(repr, unknown))}. "
             f"Models: {', '.join(sorted(session.models))}. Frameworks: {', '.join(FRAMEWORKS)}. "
             f"Precisions: {', '.join(PRECISIONS)}. Kinds: {', '.join(KINDS)}. Roles: {', '.join(ROLES)}. "
             f"Scales: {', '.join(SCALES)}"
         )
+        if not hasattr(config, "workeroutput"):
+            raise pytest.UsageError(message)
+        # An xdist worker that raises here leaves its controller with an internal error: the controller raises it.
+        config.workeroutput[words.USAGE_ERROR] = message
+        items[:] = []

@@ -5,8 +5,10 @@ Imported at every start of pytest: what a fixture needs, it imports when it is u
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import pytest
 
@@ -20,21 +22,37 @@ if TYPE_CHECKING:
     from pytest_flagperf.provision import Devices
 
 
+T = TypeVar("T")
+
+
 @pytest.fixture
 def devices(request: pytest.FixtureRequest, case: ResolvedCase) -> Devices:
     """The vendor's devices this case may use, as far as the caller's own visible-devices variable allows."""
+    __tracebackhide__ = True
     from pytest_flagperf import provision
 
-    return provision.find_devices(request.config.stash[words.SESSION], case)
+    return _plainly(lambda: provision.find_devices(request.config.stash[words.SESSION], case))
 
 
 @pytest.fixture
 def dataset(request: pytest.FixtureRequest, case: ResolvedCase) -> Data:
     """The case's dataset: found, verified, and where a package ships it prepared once on this machine."""
+    __tracebackhide__ = True
     from pytest_flagperf import provision
 
-    config = request.config
-    return provision.find_dataset(config.stash[words.SESSION], case, config.stash[words.PROGRESS].say)
+    stash = request.config.stash
+    return _plainly(lambda: provision.find_dataset(stash[words.SESSION], case, stash[words.PROGRESS].say))
+
+
+def _plainly(find: Callable[[], T]) -> T:
+    """What ``find`` gives. Its own errors say what to do next; where in the plugin they were raised helps nobody."""
+    __tracebackhide__ = True
+    from pytest_flagperf.errors import FlagPerfError
+
+    try:
+        return find()
+    except FlagPerfError as error:
+        raise error.with_traceback(None) from None
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ percent and some as ratios.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Container
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +42,7 @@ _QUALITY = {
     "map_segm": "mask_ap",
     "auc": "auc",
     "ppl": "perplexity",
+    "eval_loss": "evaluation_loss",
     "loss": "final_loss",
     "rouge1": "rouge1",
 }
@@ -60,6 +63,8 @@ def figures(events: Sequence[Event], targets: Sequence[str]) -> tuple[dict[str, 
         value = _number(raw)
         if value is None:
             continue
+        if key == "train_time" and value == 0:
+            continue  # FlagPerf's retinanet logs a field that it never sets; raw_train_time has the figure
         if key in _TIMES:
             found.setdefault(_TIMES[key], value)
         elif match := _THROUGHPUT.fullmatch(key):
@@ -70,7 +75,7 @@ def figures(events: Sequence[Event], targets: Sequence[str]) -> tuple[dict[str, 
         # Some cases log milliseconds here; a training that is longer than its job is one of them.
         found["train_time"] /= 1e3
         notes.append("train_time was logged in milliseconds")
-    found.update(quality(finished.value, "final_", targets, notes))
+    found.update(quality(finished.value, "final_", targets, notes, _in_percent(events)))
     metrics.refuse_impossible(found)
     return found, notes
 
@@ -78,14 +83,15 @@ def figures(events: Sequence[Event], targets: Sequence[str]) -> tuple[dict[str, 
 def evaluations(events: Sequence[Event], targets: Sequence[str]) -> list[metrics.Evaluation]:
     """The evaluations of a FlagPerf run; a log without values in its EVALUATE events gives none."""
     start = next((event for event in events if event.name == perflog.TRAIN_START), None)
+    percent = _in_percent(events)
     found = []
     for event in events:
-        values = quality(event.value, "eval_", targets, []) if event.name == perflog.EVALUATE else {}
+        values = quality(event.value, "eval_", targets, [], percent) if event.name == perflog.EVALUATE else {}
         if values:
             found.append(
                 metrics.Evaluation(
-                    epoch=_number(event.value.get("epoch")) or 0.0,
-                    step=int(_number(event.value.get("global_steps")) or 0),
+                    epoch=_finite(event.value.get("epoch")),
+                    step=int(_finite(event.value.get("global_steps"))),
                     seconds=event.seconds_since(start) if start is not None else 0.0,
                     quality=values,
                 )
@@ -93,23 +99,50 @@ def evaluations(events: Sequence[Event], targets: Sequence[str]) -> list[metrics
     return found
 
 
-def quality(value: Mapping[str, Any], prefix: str, targets: Sequence[str], notes: list[str]) -> dict[str, float]:
-    """Quality metrics in ``value``, whose keys carry ``prefix`` or not, as ratios."""
+def quality(
+    value: Mapping[str, Any], prefix: str, targets: Sequence[str], notes: list[str], percent: Container[str] = ()
+) -> dict[str, float]:
+    """Quality metrics in ``value``, whose keys carry ``prefix`` or not, as ratios.
+
+    ``percent`` names the figures that the run logs in percent: an early 0.4 is 0.4 %, if a later one is 75.
+    """
     found: dict[str, float] = {}
     for key, raw in value.items():
-        name = _QUALITY.get(key.removeprefix(prefix).lower())
+        plain = key.removeprefix(prefix).lower()
+        name = _QUALITY.get(key.lower()) or _QUALITY.get(plain)
         number = _number(raw)
         if name is None or number is None:
             continue
         if name == "accuracy" and "accuracy" not in targets and targets:
             notes.append(f"FlagPerf's {key} is taken as {targets[0]}")
             name = targets[0]
-        if metrics.get(name).unit == "ratio" and 1 < number <= 100:
+        if metrics.get(name).unit == "ratio" and (1 < number <= 100 or plain in percent):
             notes.append(f"{key} = {number:g} was logged in percent")
             number /= 100
         found[name] = number
     return found
 
 
+def _in_percent(events: Sequence[Event]) -> frozenset[str]:
+    """The quality figures, by their plain names, of which the run logs any above 1."""
+    logged = (
+        (key.removeprefix("eval_").removeprefix("final_").lower(), _number(raw))
+        for event in events
+        if event.name in (perflog.EVALUATE, perflog.FINISHED)
+        for key, raw in event.value.items()
+    )
+    return frozenset(name for name, number in logged if number is not None and 1 < number <= 100)
+
+
 def _number(value: Any) -> float | None:
-    return None if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _finite(value: Any) -> float:
+    number = _number(value)
+    return number if number is not None and math.isfinite(number) else 0.0

@@ -62,6 +62,7 @@ class Launcher:
         failed: FlagPerfError | None = None
         try:
             if case.recorded is not None:
+                chip += [case.recorded.hardware] if case.recorded.hardware else []
                 notes += self._replay(case, rounds)
                 return self._record(case, directory, rounds, dataset, leased, notes, chip, None)
             with leases.leased(

@@ -24,8 +24,10 @@ from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Setting
 from pytest_flagperf.case import Target
+from pytest_flagperf.case import Topology
 from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.words import SCALES
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,12 +60,29 @@ def read(path: Path, case: TrainingCase) -> Overlay:
     """Read and check an overlay. Raises ``ConfigurationError`` naming file and key."""
     try:
         overlay = msgspec.toml.decode(path.read_bytes(), type=Overlay)
-    except msgspec.DecodeError as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     for number, entry in enumerate(overlay.overlay, 1):
+        _check_selectors(case, entry, f"{path}: overlay {number}")
         for key, value in entry.config.items():
             _check(case, key, value, f"{path}: overlay {number}")
     return overlay
+
+
+def _check_selectors(case: TrainingCase, entry: Entry, where: str) -> None:
+    # A misspelt selector would select nothing, and nobody would miss the overlay.
+    for key, value, known in (
+        ("framework", entry.framework, tuple(case.workloads)),
+        ("precision", entry.precision, tuple(case.precisions)),
+        ("scale", entry.scale, SCALES),
+    ):
+        if value is not None and value not in known:
+            raise ConfigurationError(f"{where}: {key} = {value!r} selects nothing; {case.model} has {', '.join(known)}")
+    if entry.topology is not None:
+        try:
+            Topology.parse(entry.topology)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}: {error}") from error
 
 
 def _check(case: TrainingCase, key: str, value: Any, where: str) -> None:

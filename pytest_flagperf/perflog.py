@@ -169,7 +169,7 @@ def parse_line(line: str) -> Event | None:
         return None
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict):
         return None
@@ -194,9 +194,12 @@ def parse_line(line: str) -> Event | None:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # JSON's whole numbers have no limit, those of a clock do
+        return None
 
 
 def parse_lines(lines: Iterable[str]) -> Iterator[Event]:

@@ -97,6 +97,7 @@ class _Controller:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.directories: dict[str, Path] = {}
+        self.problem = ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -112,8 +113,13 @@ class _Controller:
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         if self.directories:
             from pytest_flagperf import reports
+            from pytest_flagperf.errors import FlagPerfError
 
-            reports.finish(self.config, self.directories, int(exitstatus))
+            try:
+                reports.finish(self.config, self.directories, int(exitstatus))
+            except (OSError, FlagPerfError) as error:
+                # The tests have run: what they found is reported all the same.
+                self.problem = f"flagperf: the session's files are incomplete: {error}"
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -121,6 +127,8 @@ class _Controller:
             from pytest_flagperf.reports import terminal
 
             terminal.summarize(terminalreporter, self.directories)
+        if self.problem:
+            terminalreporter.write_line(self.problem, red=True)
 
 
 class _Distributed:

@@ -7,6 +7,7 @@ Two layouts are read. FlagPerf's, ``<model>:<framework>:<hardware>:<nodes>:<devi
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.measured import TIMES
 from pytest_flagperf.measured import Measured
 from pytest_flagperf.perflog import Event
+from pytest_flagperf.words import FRAMEWORKS
+from pytest_flagperf.words import PRECISIONS
 
 
 _FRAMEWORKS = {"pytorch": "pytorch", "torch": "pytorch", "paddle": "paddle", "mindspore": "mindspore"}
@@ -40,6 +43,7 @@ class Recorded:
     directory: Path
     rounds: tuple[Path, ...]
     hardware: str = ""
+    vendor: str = ""
 
     @property
     def id(self) -> str:
@@ -90,7 +94,22 @@ def _of_flagperf(path: Path, rounds: tuple[Path, ...], precision: str) -> Record
     except ConfigurationError:
         return None
     selection = Selection(known, precision, topology, "full")
-    return Recorded(model.lower(), "convergence", selection, path, rounds, re.sub(r"[^A-Za-z0-9_.]", "_", hardware))
+    hardware = re.sub(r"[^A-Za-z0-9_.]", "_", hardware)
+    return Recorded(model.lower(), "convergence", selection, path, rounds, hardware, _submitted_vendor(rounds[0]))
+
+
+def _submitted_vendor(directory: Path) -> str:
+    """The vendor that the log's first lines name; empty where they do not."""
+    for path in sorted(directory.glob("*_noderank0/rank0.out.log")):
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            for event in perflog.parse_lines(itertools.islice(lines, 1000)):
+                if event.name == perflog.SUBMIT_INFO:
+                    return _vendor_name(event.value.get("vendor"))
+    return ""
+
+
+def _vendor_name(found: Any) -> str:
+    return found if isinstance(found, str) and re.fullmatch(r"[a-z0-9_]+", found) else ""
 
 
 def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
@@ -99,7 +118,10 @@ def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
         selection = Selection(
             str(case["framework"]), str(case["precision"]), Topology.parse(str(case["topology"])), str(case["scale"])
         )
-        return Recorded(str(case["model"]), str(case["role"]), selection, path, rounds)
+        if selection.framework not in FRAMEWORKS or selection.precision not in PRECISIONS:
+            raise ConfigurationError(f"unknown framework or precision in {selection.id!r}")
+        vendor = _vendor_name(case.get("vendor"))
+        return Recorded(str(case["model"]), str(case["role"]), selection, path, rounds, vendor=vendor)
     except (KeyError, ConfigurationError) as error:
         raise ReplayError(f"{rounds[0] / 'case.json'} is not a case: {error}") from error
 

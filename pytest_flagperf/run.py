@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from pytest_flagperf import metrics
@@ -39,6 +40,8 @@ class Run:
     def meets(self, targets: Sequence[Target]) -> bool:
         """True where every target holds in every round; else raises ``TargetMissed`` that says by how much."""
         __tracebackhide__ = True
+        if not targets:
+            raise InvalidMeasurement(f"{self.case.label}: there is no target to meet\n{self._where()}")
         judged = judge_rounds(targets, [figures_of(one) for one in self.result.rounds])
         if verdict.of_targets(judged) == verdict.PASSED:
             return True
@@ -104,7 +107,9 @@ def round_result(
         time_started=started,
         metrics=results.with_units(measured.figures),
         evaluations=[
-            results.EvaluationResult(e.epoch, e.step, e.seconds, dict(e.quality)) for e in measured.evaluations
+            # JSON has no NaN: a figure that is none is absent.
+            results.EvaluationResult(e.epoch, e.step, e.seconds, {k: v for k, v in e.quality.items() if isfinite(v)})
+            for e in measured.evaluations
         ],
         precision=dict(measured.precision),
         error=results.ErrorResult.of(failed),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version
@@ -45,7 +46,7 @@ _RECORDED = re.compile(
     r"PYTORCH|KMP|GOMP|OPENBLAS)_.*|LD_LIBRARY_PATH|PYTHONPATH|PYTHONHASHSEED"
 )
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE|(^|_)KEY($|_)|AUTH", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+_SECRET_VALUE = re.compile(r"://[^/\s]*@")
 MASK = "***"
 
 
@@ -166,7 +167,7 @@ class Session:
             if not value or origin == "ini file":
                 continue
             for one in value if isinstance(value, list) else [value]:
-                command.append(f"{option.flags[0]}={one}")
+                command.append(f"{option.flag}={one}")
         return command
 
     def _description(self) -> dict[str, Any]:
@@ -174,7 +175,7 @@ class Session:
             "schema_version": result.SCHEMA_VERSION,
             "session": self.name,
             "time_started": time.time(),
-            "command": [mask_argument(a) for a in ("pytest", *map(str, self.config.invocation_params.args))],
+            "command": mask_arguments(("pytest", *map(str, self.config.invocation_params.args))),
             "versions": _versions(),
             "host": _host(),
             "vendor": self.vendor.name,
@@ -193,11 +194,23 @@ def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def mask_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line without secrets: ``--token=x``, ``--token x`` and ``https://user:password@host`` are masked."""
+    found: list[str] = []
+    previous = ""
+    for argument in arguments:
+        named = previous.startswith("--") and "=" not in previous and _SECRET.search(previous)
+        found.append(MASK if named and not argument.startswith("-") else mask_argument(argument))
+        previous = argument
+    return found
+
+
 def mask_argument(argument: str) -> str:
-    """A command-line argument without a secret: ``--token=x`` and ``https://user:password@host`` are masked."""
-    name, separator, _ = argument.partition("=")
-    if separator and _SECRET.search(name):
-        return f"{name}={MASK}"
+    """One argument without its secret: what follows the equals sign after a secret's name, and in URLs."""
+    secret = _SECRET.search(argument)
+    equals = argument.find("=", secret.end()) if secret else -1
+    if equals >= 0:
+        return f"{argument[:equals]}={MASK}"
     return _SECRET_VALUE.sub(f"://{MASK}@", argument)
 
 

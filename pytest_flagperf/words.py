@@ -30,6 +30,9 @@ SESSION: pytest.StashKey[Session] = pytest.StashKey()
 PROGRESS: pytest.StashKey[Progress] = pytest.StashKey()
 _NAME = pytest.StashKey[str]()
 
+# What an xdist worker tells its controller.
+USAGE_ERROR = "flagperf_usage_error"
+
 
 def register_markers(config: pytest.Config) -> None:
     """Make frameworks, precisions, kinds, roles and scales markers; models become ones when they are collected."""

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 
+# A suite for the tests to run, not tests.
+collect_ignore = ["suite"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ROOT / "suites"
 

@@ -23,6 +23,7 @@ from pytest_flagperf.errors import DeviceUnavailable
 
 # How often the first in the queue looks again: a device is free when a job of seconds to days has ended.
 POLL_INTERVAL = 0.05
+MOST_DEVICES = 1024
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,11 @@ def directory() -> Path:
         shared = "/run/lock" if os.access("/run/lock", os.W_OK) else "/tmp"  # noqa: S108 (sticky, no links followed)
         path = Path(shared) / "flagperf"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if path.stat().st_uid == os.getuid():
-            path.chmod(0o1777)
+        # Only a directory made here is opened to all: one that was there may be somebody's own, or a link to it.
+        path.mkdir(parents=True)
+        path.chmod(0o1777)
+    except FileExistsError:
+        pass
     except OSError as error:
         raise DeviceUnavailable(f"the lock directory {path} cannot be used: {error}") from error
     return path
@@ -55,8 +58,8 @@ def _open(path: Path) -> int:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         # Without O_CREAT first: Linux refuses that flag on another user's file in a sticky directory.
-        return os.open(path, flags)
-    except FileNotFoundError:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags)
         handle = os.open(path, flags | os.O_CREAT, 0o666)
         with contextlib.suppress(PermissionError):
             os.fchmod(handle, 0o666)
@@ -121,9 +124,7 @@ def leased(
             f"{wanted} devices of {vendor} are needed, {len(available)} are there"
             f" ({', '.join(map(str, available)) or 'none'})"
         )
-    lease = _take(vendor, available, wanted)
-    if lease is None:
-        lease = _wait(vendor, available, wanted, waiting)
+    lease = _wait(vendor, available, wanted, waiting)
     try:
         record = json.dumps({"pid": os.getpid(), "owner": owner}).encode()
         for handle in lease.files:
@@ -135,15 +136,31 @@ def leased(
             os.close(handle)
 
 
+def _wanted_first(vendor: str) -> set[int]:
+    """The devices that the first in the queue waits for any of; of a record that cannot be read, all there are."""
+    try:
+        record = json.loads(_path(vendor, "queue").read_text(encoding="utf-8", errors="replace"))
+        return {int(device) for device in record["devices"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set(range(MOST_DEVICES))
+
+
 def _wait(vendor: str, available: Sequence[int], wanted: int, waiting: Callable[[str], None]) -> Lease:
-    """One at a time looks for devices, the others queue behind it: who needs many is not overtaken for ever."""
+    """One at a time looks for devices, the others queue behind it: who needs many is not overtaken for ever.
+
+    Only who may not use any device that the first in the queue waits for passes it by.
+    """
     told = 0.0
     turn: int | None = None
     lease: Lease | None = None
     try:
         while lease is None:
-            turn = turn if turn is not None else _try_lock(_path(vendor, "queue"))
-            if turn is not None:
+            if turn is None:
+                turn = _try_lock(_path(vendor, "queue"))
+                if turn is not None:
+                    os.ftruncate(turn, 0)
+                    os.pwrite(turn, json.dumps({"pid": os.getpid(), "devices": list(available)}).encode(), 0)
+            if turn is not None or not _wanted_first(vendor).intersection(available):
                 lease = _take(vendor, available, wanted)
             if lease is None:
                 if time.monotonic() - told >= 1:

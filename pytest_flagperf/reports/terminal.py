@@ -48,7 +48,7 @@ def row(result: Result) -> list[str]:
     selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
     verdict = result.verdict if result.error is None else f"{result.verdict}: {result.error.type}"
     return [
-        f"{case.model} {case.role} [{selection}]" + (f" {case.vendor}" if case.vendor != "cpu" else ""),
+        f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else ""),
         quality(result),
         *(_figure(result, name, "{:,.1f}") for name in ("p_whole", "p_train", "p_core")),
         _figure(result, "e2e_time", "{:,.1f} s"),

@@ -1,0 +1,95 @@
+"""``flagperf``: what a person asks outside a test run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pytest_flagperf import __version__
+from pytest_flagperf import result as results
+from pytest_flagperf.cli import main
+from tests.conftest import ROOT
+from tests.test_result import make
+
+
+def test_the_printed_schema_is_the_published_file(capsys):
+    assert main(["schema"]) == 0
+    published = (ROOT / "pytest_flagperf" / "schemas" / "result.schema.json").read_text()
+    assert capsys.readouterr().out == published
+
+
+def test_metrics_lists_each_with_unit_and_direction(capsys):
+    assert main(["metrics"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["p_whole", "samples/s", "higher"] in [row[:3] for row in rows]
+    assert ["time_to_target", "s", "lower"] in [row[:3] for row in rows]
+
+
+@pytest.fixture
+def session_directory(tmp_path):
+    (tmp_path / "toy-convergence").mkdir()
+    results.write_result(tmp_path / "toy-convergence", make(tmp_path))
+    return tmp_path
+
+
+def test_show_prints_the_table_of_a_session_again(session_directory, capsys):
+    assert main(["show", str(session_directory)]) == 0
+    out = capsys.readouterr().out
+    assert "toy convergence [pytorch-fp32-1x1-lite]" in out
+    assert "top1 0.9500 >= 0.9" in out
+    assert main(["show", str(session_directory / "toy-convergence")]) == 0
+    assert capsys.readouterr().out == out
+
+
+def test_show_gives_json_for_programs(session_directory, capsys):
+    assert main(["show", "--json", str(session_directory)]) == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    assert document["case"]["model"] == "toy"
+
+
+def test_show_says_so_where_something_is_not_well(session_directory, capsys):
+    path = session_directory / "toy-convergence" / "result.json"
+    path.write_text(path.read_text().replace('"passed"', '"missed"'))
+    assert main(["show", str(session_directory)]) == 1
+    path.write_text("{")
+    assert main(["show", str(session_directory)]) == 1
+    assert "result.json cannot be read as a result" in capsys.readouterr().err
+
+
+def test_show_of_a_directory_without_results_is_an_error(tmp_path, capsys):
+    assert main(["show", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere holds no result.json" in capsys.readouterr().err
+
+
+def test_datasets_lists_what_exists(capsys):
+    assert main(["datasets"]) == 0
+    out = capsys.readouterr().out
+    assert "digits" in out
+    assert "imagenet2012" in out
+
+
+def test_an_unknown_dataset_lists_what_exists(capsys):
+    assert main(["datasets", "cifar11"]) == 1
+    err = capsys.readouterr().err
+    assert "cifar11" in err
+    assert "imagenet2012" in err
+
+
+def test_bad_usage_is_exit_code_2():
+    with pytest.raises(SystemExit, match="2"):
+        main(["nothing-like-that"])
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"pytest-flagperf {__version__}"
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = f"{sys.executable} -m pytest_flagperf.cli schema | head -c 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{", "")

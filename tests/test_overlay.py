@@ -1,0 +1,153 @@
+"""What a vendor may change of a standard case, and what it may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_flagperf import ConfigurationError
+from pytest_flagperf import Scale
+from pytest_flagperf import Topology
+from pytest_flagperf import TrainingCase
+from pytest_flagperf import at_least
+from pytest_flagperf import overlay
+from pytest_flagperf.case import Selection
+
+
+CASE = TrainingCase(
+    model="toy",
+    title="Toy",
+    workloads={"pytorch": "toy:Toy", "paddle": "toy:Toy"},
+    scales={
+        "full": Scale(
+            dataset="digits",
+            targets=[at_least("top1", 0.9, source="a paper")],
+            config={"batch_size": 256, "learning_rate": 0.1, "optimizer": "sgd", "nesterov": False},
+            frameworks={"paddle": {"batch_size": 128}},
+        ),
+        "lite": Scale(dataset="digits", targets=[at_least("top1", 0.8, source="measured")], config={"batch_size": 8}),
+    },
+    tunable={"batch_size", "learning_rate", "nesterov"},
+    config={"seed": 1},
+)
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    def read(text: str | bytes) -> overlay.Overlay:
+        path = tmp_path / "toy.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return overlay.read(path, CASE)
+
+    return read
+
+
+def resolve(content=None, *, selection="pytorch-fp32-1x8-full", targets=None):
+    framework, precision, topology, scale = selection.split("-")
+    return overlay.resolve(
+        CASE,
+        Selection(framework, precision, Topology.parse(topology), scale),
+        role="convergence",
+        vendor="acme",
+        overlay=None if content is None else (Path("vendors/acme/toy.toml"), content),
+        targets=targets or {},
+        directory=Path("suite"),
+    )
+
+
+def test_a_tunable_key_is_set_and_its_origin_and_the_standard_value_are_recorded(read):
+    case = resolve(read("[[overlay]]\nconfig = { batch_size = 512 }"))
+    assert case.config["batch_size"] == 512
+    assert case.settings["batch_size"].origin == "vendors/acme/toy.toml"
+    assert case.settings["learning_rate"].origin == "case toy, scale full"
+    assert case.settings["seed"].origin == "case toy"
+    assert case.deviations == ("batch_size = 512 (standard case: 256), from vendors/acme/toy.toml",)
+
+
+def test_what_differs_for_a_framework_is_part_of_the_standard_case():
+    case = resolve(selection="paddle-fp32-1x8-full")
+    assert (case.config["batch_size"], case.settings["batch_size"].origin) == (128, "case toy, scale full, paddle")
+    assert not case.deviations
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[[overlay]]\nconfig = { optimizer = 'adam' }", "overlay 1: optimizer is not tunable in toy; tunable: batch_"),
+        ("[[overlay]]\nconfig = { top1 = 0.5 }", "overlay 1: top1 is a target of toy; a vendor cannot change a target"),
+        ("[[overlay]]\nconfig = {}\n[[overlay]]\nconfig = { batch_size = '512' }", "overlay 2: batch_size = '512'"),
+        ("[[overlay]]\nconfig = { batch_size = 5.5 }", "batch_size = 5.5 is a float, the case has int"),
+        ("[[overlay]]\nconfig = { batch_size = true }", "batch_size = True is a bool, the case has int"),
+        ("[[overlay]]\nconfig = { nesterov = 1 }", "nesterov = 1 is a int, the case has bool"),
+        ("[[overlay]]\nconfig = { learning_rate = [0.1] }", "learning_rate = "),
+        ("[[overlays]]\nconfig = {}", "`overlays`"),
+        ("targets = { top1 = 0.5 }", "`targets`"),
+        ("[[overlay]]\nconfig = {}\nhardware = 'X'", "`hardware`"),
+        ("[[overlay]]", "missing required field `config`"),
+        ("[[overlay]\n", "toy.toml: "),
+        (b"[[overlay]]\nconfig = { batch_size = 1 } # \xff", "toy.toml: "),
+        ("[[overlay]]\nconfig = {}\nprecision = 'fp61'", "overlay 1: precision = 'fp61' selects nothing"),
+        ("[[overlay]]\nconfig = {}\nframework = 'tensorflow'", "overlay 1: framework = 'tensorflow' selects nothing"),
+        ("[[overlay]]\nconfig = {}\nscale = 'lit'", "overlay 1: scale = 'lit' selects nothing; toy has lite, full"),
+        ("[[overlay]]\nconfig = {}\ntopology = '8'", "overlay 1: malformed topology '8'"),
+    ],
+)
+def test_an_overlay_that_breaks_the_rules_names_file_and_key(read, content, message):
+    with pytest.raises(ConfigurationError) as caught:
+        read(content)
+    assert "toy.toml" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_a_whole_number_is_taken_for_a_fraction(read):
+    assert resolve(read("[[overlay]]\nconfig = { learning_rate = 1 }")).config["learning_rate"] == 1
+
+
+def test_selectors_choose_what_an_overlay_is_for_and_a_later_one_wins(read):
+    content = read(
+        """
+        [[overlay]]
+        config = { batch_size = 1 }
+        [[overlay]]
+        precision = "amp"
+        config = { batch_size = 2 }
+        [[overlay]]
+        topology = "2x8"
+        config = { batch_size = 3 }
+        [[overlay]]
+        framework = "paddle"
+        config = { batch_size = 4 }
+        [[overlay]]
+        scale = "lite"
+        config = { batch_size = 5 }
+        """
+    )
+    found = {
+        selection: resolve(content, selection=selection).config["batch_size"]
+        for selection in (
+            "pytorch-fp32-1x8-full",
+            "pytorch-amp-1x8-full",
+            "pytorch-amp-2x8-full",
+            "paddle-amp-2x8-full",
+            "pytorch-fp32-1x1-lite",
+        )
+    }
+    assert list(found.values()) == [1, 2, 3, 4, 5]
+
+
+def test_the_command_line_replaces_a_bound_and_says_so():
+    case = resolve(targets={"top1": 0.5, "auc": 0.7})
+    assert [(t.metric, t.bound, t.source) for t in case.targets] == [("top1", 0.5, "command line")]
+    assert case.deviations == ("target top1 = 0.5 (standard case: 0.9), from the command line",)
+
+
+def test_the_standard_bound_on_the_command_line_is_no_deviation():
+    case = resolve(targets={"top1": 0.9})
+    assert case.targets[0].source == "a paper"
+    assert not case.deviations
+
+
+def test_a_resolved_case_is_printed_by_its_id():
+    assert repr(resolve()) == "toy-convergence-pytorch-fp32-1x8-full"
+    assert resolve().label == "toy convergence [pytorch-fp32-1x8-full]"

@@ -31,7 +31,7 @@ def devices(request: pytest.FixtureRequest, case: ResolvedCase) -> Devices:
     __tracebackhide__ = True
     from pytest_flagperf import provision
 
-    return _plainly(lambda: provision.find_devices(request.config.stash[words.SESSION], case))
+    return _found(request, case, lambda: provision.find_devices(request.config.stash[words.SESSION], case))
 
 
 @pytest.fixture
@@ -41,17 +41,24 @@ def dataset(request: pytest.FixtureRequest, case: ResolvedCase) -> Data:
     from pytest_flagperf import provision
 
     stash = request.config.stash
-    return _plainly(lambda: provision.find_dataset(stash[words.SESSION], case, stash[words.PROGRESS].say))
+    return _found(request, case, lambda: provision.find_dataset(stash[words.SESSION], case, stash[words.PROGRESS].say))
 
 
-def _plainly(find: Callable[[], T]) -> T:
-    """What ``find`` gives. Its own errors say what to do next; where in the plugin they were raised helps nobody."""
+def _found(request: pytest.FixtureRequest, case: ResolvedCase, find: Callable[[], T]) -> T:
+    """What ``find`` gives. Where it fails the case has a Result all the same, and every report its row.
+
+    The error says what to do next; where in the plugin it was raised helps nobody.
+    """
     __tracebackhide__ = True
+    from pytest_flagperf import launching
     from pytest_flagperf.errors import FlagPerfError
 
     try:
         return find()
     except FlagPerfError as error:
+        config = request.config
+        session, progress = config.stash[words.SESSION], config.stash[words.PROGRESS]
+        launching.Launcher(session, request.node, progress).refuse(case, error)
         raise error.with_traceback(None) from None
 
 

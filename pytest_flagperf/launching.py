@@ -6,7 +6,8 @@ This is where the rooms meet; what each does it does itself.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,21 @@ from pytest_flagperf.run import round_result
 from pytest_flagperf.session import Session
 
 
+@dataclass
+class Attempt:
+    """What has come of a case so far."""
+
+    rounds: list[results.RoundResult] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    devices: list[int] = field(default_factory=list)
+    chip: str | None = None
+
+    def note(self, measured: Measured) -> None:
+        """Keep what a round says about itself."""
+        self.notes += [note for note in measured.notes if note not in self.notes]
+        self.chip = self.chip or measured.chip
+
+
 class Launcher:
     """What the ``launcher`` fixture gives."""
 
@@ -48,84 +64,82 @@ class Launcher:
         written and handed to the reports first.
         """
         __tracebackhide__ = True
-        case = replace(case, node_id=self.item.nodeid)
-        rounds: list[results.RoundResult] = []
-        notes: list[str] = []
-        chip: list[str] = []
-        leased: list[int] = []
-        try:
-            directory = self.session.case_directory(case.id)
-        except OSError as error:
-            raise LaunchFailed(
-                f"{case.label}: no results can be written to {self.session.directory}: {error}"
-            ) from error
+        directory = self._directory(case)
+        attempt = Attempt()
         failed: FlagPerfError | None = None
         try:
             if case.recorded is not None:
-                chip += [case.recorded.hardware] if case.recorded.hardware else []
-                notes += self._replay(case, rounds)
-                return self._record(case, directory, rounds, dataset, leased, notes, chip, None)
-            with leases.leased(
-                devices.vendor,
-                devices.available,
-                devices.wanted,
-                owner=case.label,
-                waiting=lambda who: self.progress.line(case.label, f"waiting for {devices.vendor} ({who})"),
-            ) as lease:
-                leased += lease.devices
-                for number in range(1, self.session.options.rounds + 1):
-                    one = Round(self.session, case, directory, number, lease, dataset, self.progress)
-                    measured = one.run(rounds)
-                    notes += [note for note in measured.notes if note not in notes]
-                    if measured.chip:
-                        chip.append(measured.chip)
+                self._replay(case, attempt)
+            else:
+                self._launch(case, devices, dataset, directory, attempt)
         except FlagPerfError as error:
             failed = error
         except OSError as error:
             failed = LaunchFailed(f"the run directory {directory} cannot be written: {error}")
             failed.__cause__ = error
-        return self._record(case, directory, rounds, dataset, leased, notes, chip, failed)
+        result = self._record(case, directory, dataset, attempt, failed)
+        if failed is not None:
+            raise failed
+        return Run(case, result, directory)
 
-    def _replay(self, case: ResolvedCase, rounds: list[results.RoundResult]) -> list[str]:
-        """Append what each recorded round measured; gives the notes."""
+    def refuse(self, case: ResolvedCase, failed: FlagPerfError) -> None:
+        """Record a case that could not even start: no device, no dataset."""
         __tracebackhide__ = True
-        notes: list[str] = []
+        self._record(case, self._directory(case), Data(case.scale.dataset), Attempt(), failed)
+
+    def _directory(self, case: ResolvedCase) -> Path:
+        try:
+            return self.session.case_directory(case.id)
+        except OSError as error:
+            where = self.session.directory
+            raise LaunchFailed(f"{case.label}: no results can be written to {where}: {error}") from error
+
+    def _launch(self, case: ResolvedCase, devices: Devices, dataset: Data, directory: Path, attempt: Attempt) -> None:
+        __tracebackhide__ = True
+        with leases.leased(
+            devices.vendor,
+            devices.available,
+            devices.wanted,
+            owner=case.label,
+            waiting=lambda who: self.progress.line(case.label, f"waiting for {devices.vendor} ({who})"),
+        ) as lease:
+            attempt.devices += lease.devices
+            for number in range(1, self.session.options.rounds + 1):
+                one = Round(self.session, case, directory, number, lease, dataset, self.progress)
+                attempt.note(one.run(attempt.rounds))
+        self.progress.end()
+
+    def _replay(self, case: ResolvedCase, attempt: Attempt) -> None:
+        """Measure each recorded round; nothing is launched."""
+        __tracebackhide__ = True
+        attempt.chip = case.recorded.hardware or None
         for number, directory in enumerate(case.recorded.rounds, 1):
             try:
-                measured = replay.measure(case, directory)
+                measured = replay.measure(self.session.vendor, case, directory)
             except FlagPerfError as failed:
-                rounds.append(round_result(number, None, directory, None, Measured({}), failed))
+                attempt.rounds.append(round_result(number, None, directory, None, Measured({}), failed))
                 raise
-            rounds.append(round_result(number, None, directory, None, measured, None))
-            notes += [note for note in measured.notes if note not in notes]
-        return notes
+            attempt.rounds.append(round_result(number, None, directory, None, measured, None))
+            attempt.note(measured)
 
     def _record(
-        self,
-        case: ResolvedCase,
-        directory: Path,
-        rounds: list[results.RoundResult],
-        dataset: Data,
-        leased: Sequence[int],
-        notes: Sequence[str],
-        chip: Sequence[str],
-        failed: FlagPerfError | None,
-    ) -> Run:
+        self, case: ResolvedCase, directory: Path, dataset: Data, attempt: Attempt, failed: FlagPerfError | None
+    ) -> results.Result:
+        """Judge what there is, write it, hand it to the reports; completes the message of ``failed``."""
         __tracebackhide__ = True
-        figures = metrics.summarize([figures_of(one) for one in rounds if one.error is None])
-        judged = judge_rounds(case.targets, [figures_of(one) for one in rounds]) if case.role == "convergence" else ()
-        outcome = verdict.INVALID if failed is not None else verdict.of_targets(judged)
+        figures = [figures_of(one) for one in attempt.rounds]
+        judged = judge_rounds(case.targets, figures) if case.role == "convergence" else ()
         rerun = self.session.rerun(self.item)
         result = build_result(
-            case,
-            outcome,
-            {} if failed is not None else figures,
+            replace(case, node_id=self.item.nodeid),
+            verdict.INVALID if failed is not None else verdict.of_targets(judged),
+            metrics.summarize(figures) if failed is None else {},
             judged,
-            rounds,
+            attempt.rounds,
             dataset,
-            leased,
-            notes=notes,
-            chip=chip[0] if chip else None,
+            attempt.devices,
+            notes=attempt.notes,
+            chip=attempt.chip,
             rerun=rerun,
             error=failed,
         )
@@ -133,8 +147,7 @@ class Launcher:
         if failed is not None:
             # The message is completed here, where the case, its files and the way to run it again are known.
             failed.args = (f"{case.label}: {failed}\nresult: {directory / 'result.json'}\nrerun:  {shlex.join(rerun)}",)
-            raise failed
-        return Run(case, result, directory)
+        return result
 
 
 def publish(session: Session, item: pytest.Item, result: results.Result, directory: Path) -> None:

@@ -176,12 +176,19 @@ def training_metrics(
     history = evaluations(log)
     if history:
         found.update(history[-1].quality)
-        for evaluation in history:
-            if targets and all(target.holds(evaluation.quality.get(target.metric)) for target in targets):
-                found["time_to_target"] = evaluation.seconds
-                break
+        reached = time_to_target(history, targets)
+        if reached is not None:
+            found["time_to_target"] = reached
     refuse_impossible(found)
     return found
+
+
+def time_to_target(history: Sequence[Evaluation], targets: Sequence[Any]) -> float | None:
+    """Seconds to the first evaluation at which every target holds; ``None`` where none does, or there is no target."""
+    for evaluation in history:
+        if targets and all(target.holds(evaluation.quality.get(target.metric)) for target in targets):
+            return evaluation.seconds
+    return None
 
 
 def _first(events: Sequence[Event], name: str) -> Event | None:

@@ -152,7 +152,6 @@ def is_any_given(config: pytest.Config) -> bool:
 def parse(config: pytest.Config) -> Options:
     """Read and check all options. Raises ``pytest.UsageError`` that names the option and lists what exists."""
     from pytest_flagperf import case
-    from pytest_flagperf import datasets
     from pytest_flagperf import words
     from pytest_flagperf.errors import ConfigurationError
 
@@ -175,7 +174,7 @@ def parse(config: pytest.Config) -> Options:
             topologies=tuple(map(case.Topology.parse, _split(raw, "topology"))) or (case.Topology(1, 1),),
             scales=_listed(raw, "scale", words.SCALES) or ("lite",),
             rounds=int(_number(raw, "rounds", 1, whole=True)),
-            datasets=_pairs(raw, "dataset", tuple(datasets.known())),
+            datasets=_datasets(config, raw),
             data_root=_path(config, raw, "data_root"),
             pythons={name: _interpreter(path) for name, path in _pairs(raw, "python", words.FRAMEWORKS).items()},
             targets=_targets(raw),
@@ -233,6 +232,20 @@ def _pairs(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> dict[st
     return pairs
 
 
+def _datasets(config: pytest.Config, raw: Mapping[str, Any]) -> dict[str, str]:
+    from pytest_flagperf import datasets
+    from pytest_flagperf.provision import SYNTHETIC
+
+    base = _base(config, "dataset")
+    pairs = _pairs(raw, "dataset", tuple(datasets.known()))
+    return {n: value if value == SYNTHETIC else str(base / Path(value).expanduser()) for n, value in pairs.items()}
+
+
+def _base(config: pytest.Config, name: str) -> Path:
+    """Where relative paths start: an ini file's are relative to it, others to where pytest was called."""
+    return config.invocation_params.dir if given(config, _option(name))[1] != "ini file" else config.rootpath
+
+
 def _targets(raw: Mapping[str, Any]) -> dict[str, float]:
     from pytest_flagperf import metrics
 
@@ -252,9 +265,7 @@ def _targets(raw: Mapping[str, Any]) -> dict[str, float]:
 def _path(config: pytest.Config, raw: Mapping[str, Any], name: str) -> Path | None:
     if name not in raw:
         return None
-    # An ini file's paths are relative to it, those of the command line to where it was typed.
-    base = config.rootpath if not config.getoption(_option(name).key, None) else config.invocation_params.dir
-    return base / Path(raw[name]).expanduser()
+    return _base(config, name) / Path(raw[name]).expanduser()
 
 
 def _option(name: str) -> Option:

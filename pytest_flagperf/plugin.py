@@ -66,11 +66,23 @@ def start(config: pytest.Config) -> Session:
     return found
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    if words.SESSION not in config.stash:
-        return None
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    # Under xdist the controller collects nothing: it knows of cases only by our options.
+    return _says(config) if config.getoption("numprocesses", None) else []
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    return _says(config)
+
+
+def _says(config: pytest.Config) -> list[str]:
+    """One line on what the cases run on and where their results go."""
+    if words.SESSION not in config.stash or config.get_verbosity() < 0:
+        return []
     session = config.stash[words.SESSION]
-    return f"flagperf: vendor {session.vendor.name}, {session.vendor.count()} device(s), results in {session.directory}"
+    count = session.vendor.count()
+    devices = f"{count} device{'s' if count != 1 else ''}"
+    return [f"flagperf: vendor {session.vendor.name}, {devices}, results in {session.directory}"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -73,7 +73,7 @@ def find_dataset(session: Session, case: ResolvedCase, say: Callable[[str], None
     """The case's dataset, or that it is synthetic. Raises ``DatasetError`` where it is missing or corrupt."""
     name, given = case.scale.dataset, session.options.datasets
     if case.recorded is not None:
-        return Data(name)
+        return Data(name, synthetic=case.recorded.synthetic)
     if given.get(name) == SYNTHETIC:
         if case.role == "convergence":
             raise ConfigurationError(f"{case.label}: nothing converges on synthetic data; give --dataset {name}=PATH")

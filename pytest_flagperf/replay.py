@@ -11,15 +11,18 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytest_flagperf import flagperf_log
+from pytest_flagperf import measured
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Topology
+from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.measured import TIMES
@@ -44,6 +47,7 @@ class Recorded:
     rounds: tuple[Path, ...]
     hardware: str = ""
     vendor: str = ""
+    synthetic: bool = False
 
     @property
     def id(self) -> str:
@@ -121,7 +125,8 @@ def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
         if selection.framework not in FRAMEWORKS or selection.precision not in PRECISIONS:
             raise ConfigurationError(f"unknown framework or precision in {selection.id!r}")
         vendor = _vendor_name(case.get("vendor"))
-        return Recorded(str(case["model"]), str(case["role"]), selection, path, rounds, vendor=vendor)
+        synthetic = bool(case.get("dataset", {}).get("synthetic"))
+        return Recorded(str(case["model"]), str(case["role"]), selection, path, rounds, "", vendor, synthetic)
     except (KeyError, ConfigurationError) as error:
         raise ReplayError(f"{rounds[0] / 'case.json'} is not a case: {error}") from error
 
@@ -137,14 +142,18 @@ def _read_case(round_directory: Path) -> dict[str, Any]:
     return case
 
 
-def measure(case: ResolvedCase, directory: Path) -> Measured:
+def measure(vendor: Vendor, case: ResolvedCase, directory: Path) -> Measured:
     """What one recorded round measured. Raises a ``FlagPerfError`` where it is incomplete or impossible."""
     if (directory / "case.json").is_file():
-        return _measure_ours(case, directory)
+        return _measure_ours(vendor, case, directory)
     wanted = [target.metric for target in case.targets]
     events = _first_rank(directory)
     figures, notes = flagperf_log.figures(events, wanted)
-    return Measured(figures, flagperf_log.evaluations(events, wanted), notes=("replayed from FlagPerf's log", *notes))
+    history = flagperf_log.evaluations(events, wanted)
+    reached = metrics.time_to_target(history, case.targets)
+    if reached is not None:
+        figures["time_to_target"] = reached
+    return Measured(figures, history, notes=("replayed from FlagPerf's log", *notes))
 
 
 def _first_rank(directory: Path) -> list[Event]:
@@ -155,16 +164,14 @@ def _first_rank(directory: Path) -> list[Event]:
     raise ReplayError(f"{directory} has no <host>_noderank0/rank0.out.log")
 
 
-def _measure_ours(case: ResolvedCase, directory: Path) -> Measured:
+def _measure_ours(vendor: Vendor, case: ResolvedCase, directory: Path) -> Measured:
     world_size = case.selection.topology.world_size
     logs = [sorted(directory.glob(f"*/rank{rank}.events.jsonl")) for rank in range(world_size)]
     missing = [rank for rank, paths in enumerate(logs) if not paths]
     if missing:
         raise ReplayError(f"{directory} lacks the events of rank {', '.join(map(str, missing))}")
     ranks = [perflog.read_events(paths[0]) for paths in logs]
-    figures = metrics.training_metrics(ranks, _times(directory), targets=case.targets, flops=case.scale.flops)
-    precision = next((event.value for event in ranks[0] if event.name == perflog.PRECISION), {})
-    return Measured(figures, metrics.evaluations(ranks[0]), precision, ("replayed",))
+    return replace(measured.measure(vendor, case, ranks, _times(directory)), notes=("replayed",))
 
 
 def _times(directory: Path) -> metrics.JobTimes:

@@ -24,7 +24,7 @@ from pytest_flagperf.launch.job import JobSpec
 from pytest_flagperf.launch.job import run_job
 from pytest_flagperf.measured import TIMES
 from pytest_flagperf.measured import Measured
-from pytest_flagperf.perflog import Event
+from pytest_flagperf.measured import measure
 from pytest_flagperf.provision import Data
 from pytest_flagperf.reports.progress import Progress
 from pytest_flagperf.run import round_result
@@ -96,7 +96,7 @@ class Round:
         ranks = [perflog.read_events(self.host_dir / f"rank{r}.events.jsonl") for r in range(topology.world_size)]
         times = metrics.JobTimes(outcome.started, outcome.ended, outcome.time_started, outcome.time_ended)
         results.write_json(self.directory / TIMES, asdict(times))
-        return measure(self.session, self.case, ranks, times)
+        return measure(self.session.vendor, self.case, ranks, times)
 
     def _case_document(self) -> dict[str, Any]:
         case, vendor = self.case, self.session.vendor
@@ -165,23 +165,6 @@ def split_processors(processors: Sequence[int], ranks: int) -> list[list[int]]:
         return [[processors[rank % len(processors)]] for rank in range(ranks)]
     size = len(processors) // ranks
     return [list(processors[rank * size : (rank + 1) * size]) for rank in range(ranks)]
-
-
-def measure(
-    session: Session, case: ResolvedCase, ranks: Sequence[Sequence[Event]], times: metrics.JobTimes
-) -> Measured:
-    """Metrics of a round from its events. Raises ``InvalidMeasurement`` for what cannot be trusted."""
-    precision = next((event.value for event in ranks[0] if event.name == perflog.PRECISION), {})
-    found = session.vendor.chip(str(precision.get("device_name", "")))
-    peak = found[1].peak.get(case.selection.precision) if found else None
-    figures = metrics.training_metrics(
-        ranks,
-        times,
-        targets=case.targets,
-        flops=case.scale.flops,
-        peak=peak * 1e12 if peak is not None else None,
-    )
-    return Measured(figures, metrics.evaluations(ranks[0]), precision, chip=found[0] if found else None)
 
 
 def _and_alive(watch: Callable[[], None]) -> Callable[[], None]:

@@ -235,7 +235,7 @@ def test_help_shows_every_option_with_its_default(pytester):
 def test_the_header_says_vendor_devices_and_where_results_go(pytester):
     pytester.makepyfile("def test_it(): pass")
     done = pytester.runpytest_inprocess("--vendor=cpu", "--flagperf-dir=out")
-    done.stdout.fnmatch_lines([f"flagperf: vendor cpu, 1 device(s), results in {pytester.path}/out/*"])
+    done.stdout.fnmatch_lines([f"flagperf: vendor cpu, 1 device, results in {pytester.path}/out/*"])
 
 
 def test_an_option_is_serialisable_for_xdist(pytester):

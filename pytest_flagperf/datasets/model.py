@@ -57,12 +57,28 @@ class Surveyor(Protocol):
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """How arrays are made, once per machine, of a dataset that the user brings.
+
+    ``function`` (``"module:function"``) is called in a child process as ``function(source: Path, destination: Path,
+    splits: Mapping[str, int], say: Callable[[str], None])``, where ``source`` is what the surveyor calls the entry. It
+    writes ``files``, about ``sample_bytes`` for each sample. A change of what it writes is a new ``version``.
+    """
+
+    function: str
+    version: int
+    files: tuple[str, ...]
+    sample_bytes: int
+
+
+@dataclass(frozen=True)
 class Dataset:
     """One dataset of the registry.
 
     A ``package`` dataset has a ``source`` package and ``prepare`` (``"module:function"``, called in a child
     process as ``function(sources: Mapping[str, bytes], destination: Path)``); ``payload`` pins the sha256 of
-    every file that it writes. A ``user`` dataset has a ``surveyor``. ``splits`` counts samples.
+    every file that it writes. A ``user`` dataset has a ``surveyor``, and a ``preparation`` where workloads read
+    arrays that are made of it. ``splits`` counts samples.
     """
 
     name: str
@@ -77,6 +93,7 @@ class Dataset:
     prepare: str = ""
     payload: Mapping[str, str] = field(default_factory=dict)
     surveyor: Surveyor | None = None
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         """Refuse a description that could not be found or prepared later."""
@@ -111,8 +128,9 @@ class Dataset:
 class FoundDataset:
     """A dataset on this machine. ``path`` is what a workload reads; ``checksum`` says which bytes it is.
 
-    ``checksum`` is a sha256, of the payload for a package dataset; ``notes`` says what was checked and what
-    was done about trouble. ``verified`` is false where nothing is pinned that the bytes could be held against.
+    ``checksum`` is a sha256, of the payload for a package dataset and, for a user's, of what was brought, prepared or
+    not; ``notes`` says what was checked and what was done about trouble. ``verified`` is false where nothing is pinned
+    that the bytes could be held against.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 _ALIGNMENT = 64
 
 
-def write_npy(path: Path, array: Any) -> None:
-    """Write a contiguous little-endian numpy array; ``numpy.load`` reads it, memory-mapped too."""
-    header = repr({"descr": array.dtype.str, "fortran_order": False, "shape": tuple(map(int, array.shape))})
+def npy_header(descr: str, shape: Sequence[int]) -> bytes:
+    """What precedes the data of a C-contiguous array; ``descr`` is numpy's ``dtype.str``, such as ``<f4``."""
+    header = repr({"descr": descr, "fortran_order": False, "shape": tuple(map(int, shape))})
     padding = -(len(_MAGIC) + 2 + len(header) + 1) % _ALIGNMENT
     text = header.encode("latin1") + b" " * padding + b"\n"
+    return _MAGIC + len(text).to_bytes(2, "little") + text
+
+
+def write_npy(path: Path, array: Any) -> None:
+    """Write a contiguous little-endian numpy array; ``numpy.load`` reads it, memory-mapped too."""
     with path.open("wb") as file:
-        file.write(_MAGIC + len(text).to_bytes(2, "little") + text)
+        file.write(npy_header(array.dtype.str, array.shape))
         file.write(array.tobytes(order="C"))

@@ -1,4 +1,7 @@
-"""Package datasets: prepared once per data root, published whole or not at all, verified at every use."""
+"""Preparing a folder: once per data root, in a child process, published whole or not at all.
+
+Package datasets are read here too, every byte verified at every use; a user's are in ``user_arrays``.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,25 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytest_flagperf.datasets.model import Dataset
 from pytest_flagperf.datasets.model import FoundDataset
+from pytest_flagperf.datasets.storage import check_space
 from pytest_flagperf.datasets.storage import explained
 from pytest_flagperf.datasets.storage import locked
 from pytest_flagperf.datasets.storage import storage_error
@@ -31,18 +41,47 @@ FORMAT_VERSION = 1
 _PREPARING, _REPLACED = "preparing", "replaced"
 
 
+@dataclass(frozen=True)
+class Job:
+    """A folder to be prepared. ``read`` gives what is in it, or raises ``DatasetError`` where it must be prepared.
+
+    ``child`` is the command of ``__main__`` with its function, ``argument`` what it is given besides the folder;
+    ``source`` goes into the manifest and names the ``origin``. ``check`` has the last word before the folder is
+    published. Temporary folders beside ``target`` called ``.<temporaries>.preparing-...`` are this dataset's.
+    """
+
+    dataset: Dataset
+    data_root: Path
+    target: Path
+    temporaries: str
+    source: Mapping[str, Any]
+    child: tuple[str, str]
+    argument: Mapping[str, Any]
+    read: Callable[[], FoundDataset]
+    bytes_needed: int = 0
+    check: Callable[[], None] = lambda: None
+
+
+def package_job(dataset: Dataset, data_root: Path, origin: Path) -> Job:
+    """Prepare ``DATA_ROOT/NAME`` from the package at ``origin``."""
+    assert dataset.source is not None
+    source = {
+        "origin": str(origin),
+        "package": dataset.source.package,
+        "version": dataset.source.version,
+        "files": dict(dataset.source.files),
+    }
+    target = data_root / dataset.name
+    read = partial(read_prepared, dataset, target)
+    return Job(dataset, data_root, target, dataset.name, source, ("prepare", dataset.prepare), source, read)
+
+
 def read_prepared(dataset: Dataset, path: Path) -> FoundDataset:
     """Verify every byte of a prepared folder; ``DatasetError`` says what does not hold."""
-    manifest = _read_manifest(path)
-    if manifest.get("dataset") != dataset.name or manifest.get("format") != FORMAT_VERSION:
-        raise DatasetError(
-            f"{path / MANIFEST} is of dataset {manifest.get('dataset')!r}, format {manifest.get('format')!r}; "
-            f"expected {dataset.name!r}, format {FORMAT_VERSION}"
-        )
+    manifest = read_manifest(dataset, path)
     # Without pins (a vendor's dataset) the manifest at least says which bytes were written.
-    expected = dataset.payload or manifest.get("files", {})
-    for filename, checksum in sorted(expected.items()):
-        _check_file(path / filename, checksum)
+    expected = dataset.payload or manifest["files"]
+    check_files(path, expected)
     return FoundDataset(
         name=dataset.name,
         path=path,
@@ -53,37 +92,60 @@ def read_prepared(dataset: Dataset, path: Path) -> FoundDataset:
     )
 
 
+def read_manifest(dataset: Dataset, path: Path) -> dict[str, Any]:
+    """The manifest of a prepared folder; ``DatasetError`` where it is none or another dataset's."""
+    manifest = _read_manifest(path)
+    if manifest.get("dataset") != dataset.name or manifest.get("format") != FORMAT_VERSION:
+        raise DatasetError(
+            f"{path / MANIFEST} is of dataset {manifest.get('dataset')!r}, format {manifest.get('format')!r}; "
+            f"expected {dataset.name!r}, format {FORMAT_VERSION}"
+        )
+    return manifest
+
+
+def check_files(path: Path, expected: Mapping[str, str]) -> None:
+    """Hold the bytes of files in ``path`` against their sha256; ``DatasetError`` names the first that differs."""
+    names = sorted(expected)
+    for filename, actual in zip(names, _sha256_all(path / name for name in names), strict=True):
+        if isinstance(actual, OSError):
+            raise DatasetError(f"{path / filename} cannot be read: {actual}") from actual
+        if actual != expected[filename]:
+            raise DatasetError(f"{path / filename} is corrupt: sha256 {actual}, expected {expected[filename]}")
+
+
 def payload_checksum(files: Mapping[str, str]) -> str:
     """One sha256 for a payload: of the lines ``<sha256>  <file>`` sorted by file, as ``sha256sum`` prints them."""
     lines = [f"{checksum}  {filename}\n" for filename, checksum in sorted(files.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def prepare_once(dataset: Dataset, data_root: Path, origin: Path, say: Callable[[str], None]) -> FoundDataset:
-    """Prepare ``DATA_ROOT/NAME`` from ``origin`` unless another process does it first.
+def prepare_once(job: Job, say: Callable[[str], None]) -> FoundDataset:
+    """Prepare the folder of a job unless another process does it first.
 
     Raises ``DatasetError`` when the preparation fails or gives other bytes than those pinned; nothing is
     published then, and nothing half-written is ever under the final name.
     """
-    with explained(dataset.name, data_root), locked(data_root, dataset.name, say) as lock:
-        target = data_root / dataset.name
-        _remove_abandoned(dataset.name, data_root)
+    dataset, target = job.dataset, job.target
+    with explained(dataset.name, job.data_root), locked(job.data_root, dataset.name, say) as lock:
+        _remove_abandoned(job)
         try:
-            return read_prepared(dataset, target)
+            return job.read()
         except DatasetError as error:
             reason = str(error)
+        check_space(dataset.name, target, job.bytes_needed)
         say(f"preparing dataset {dataset.name} (once per machine) in {target} ...")
         temporary = _sibling(target, _PREPARING)
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         try:
-            _fill(dataset, temporary, origin, data_root, lock)
-            notes = _publish(dataset, temporary, target, reason)
+            _fill(job, temporary, lock, say)
+            job.check()
+            notes = _publish(job, temporary, reason)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         for note in notes:
             say(note)
-        found = read_prepared(dataset, target)
-    return FoundDataset(**{**vars(found), "notes": found.notes + notes})
+        found = job.read()
+    return replace(found, notes=found.notes + notes)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -98,21 +160,22 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_file(path: Path, expected: str) -> None:
+def _sha256_all(paths: Iterable[Path]) -> list[str | OSError]:
+    """Of every file, some at a time: hashlib lets other threads run."""
+    with ThreadPoolExecutor(min(4, len(os.sched_getaffinity(0)))) as threads:
+        return list(threads.map(_sha256_or_error, paths))
+
+
+def _sha256_or_error(path: Path) -> str | OSError:
     try:
-        actual = _sha256(path)
+        return _sha256(path)
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
-    if actual != expected:
-        raise DatasetError(f"{path} is corrupt: sha256 {actual}, expected {expected}")
+        return error
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sibling(target: Path, purpose: str) -> Path:
@@ -120,17 +183,19 @@ def _sibling(target: Path, purpose: str) -> Path:
     return target.with_name(f".{target.name}.{purpose}-{uuid.uuid4().hex[:12]}")
 
 
-def _remove_abandoned(name: str, data_root: Path) -> None:
+def _remove_abandoned(job: Job) -> None:
     """Called under the lock, where every temporary folder is that of a process which is gone."""
     for purpose in (_PREPARING, _REPLACED):
-        for folder in data_root.glob(f".{name}.{purpose}-*"):
+        for folder in job.target.parent.glob(f".{job.temporaries}.{purpose}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fill(dataset: Dataset, folder: Path, origin: Path, data_root: Path, lock: int) -> None:
+def _fill(job: Job, folder: Path, lock: int, say: Callable[[str], None]) -> None:
     """Payload, checked, then the manifest, last; all of it on the disk when this returns."""
-    versions = _run_child(dataset, folder, origin, data_root, lock)
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    dataset = job.dataset
+    versions = _run_child(job, folder, lock, say)
+    paths = sorted(folder.iterdir())
+    files = {path.name: _raised(checksum) for path, checksum in zip(paths, _sha256_all(paths), strict=True)}
     if dataset.payload and files != dict(dataset.payload):
         differ = sorted(name for name in {*files, *dataset.payload} if files.get(name) != dataset.payload.get(name))
         raise DatasetError(
@@ -138,10 +203,16 @@ def _fill(dataset: Dataset, folder: Path, origin: Path, data_root: Path, lock: i
             f"{', '.join(differ)} (with {versions}). Please report this; meanwhile copy the folder from a machine "
             f"where it works and give --dataset {dataset.name}=/path/to/folder."
         )
-    manifest = _Manifest(FORMAT_VERSION, dataset.name, dict(dataset.splits), files, _source(dataset, origin), versions)
+    manifest = _Manifest(FORMAT_VERSION, dataset.name, dict(dataset.splits), files, dict(job.source), versions)
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
     for path in (*sorted(folder.iterdir()), folder):
         sync(path)
+
+
+def _raised(checksum: str | OSError) -> str:
+    if isinstance(checksum, OSError):
+        raise checksum
+    return checksum
 
 
 @dataclass(frozen=True)
@@ -150,44 +221,52 @@ class _Manifest:
     dataset: str
     splits: dict[str, int]
     files: dict[str, str]  # name: sha256
-    source: dict[str, Any]  # origin, package, version, files with their sha256
+    source: dict[str, Any]  # package: origin, package, version, files with their sha256; user: see user_arrays
     versions: dict[str, str]  # of what prepared it
 
 
-def _source(dataset: Dataset, origin: Path) -> dict[str, Any]:
-    assert dataset.source is not None
-    source = dataset.source
-    return {
-        "origin": str(origin),
-        "package": source.package,
-        "version": source.version,
-        "files": dict(source.files),
-    }
-
-
-def _run_child(dataset: Dataset, folder: Path, origin: Path, data_root: Path, lock: int) -> dict[str, str]:
-    """numpy lives in the child; the versions it used come back."""
-    command = [
-        sys.executable, "-m", "pytest_flagperf.datasets", "prepare", dataset.prepare, str(folder),
-        json.dumps(_source(dataset, origin)),
-    ]  # fmt: skip
-    child = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": _python_path()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        pass_fds=(lock,),  # a child that outlives this process keeps the lock: see storage.locked
-        check=False,
-    )
-    report = _last_line(child.stdout)
-    if child.returncode == 0 and "versions" in report:
+def _run_child(job: Job, folder: Path, lock: int, say: Callable[[str], None]) -> dict[str, str]:
+    """numpy lives in the child; the versions it used come back, and lines for ``say`` meanwhile."""
+    command, function = job.child
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "pytest_flagperf.datasets", command, function, str(folder),
+                json.dumps(dict(job.argument)),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": _python_path()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+            pass_fds=(lock,),  # a child that outlives this process keeps the lock: see storage.locked
+        ) as child,
+    ):  # fmt: skip
+        assert child.stdout is not None
+        try:
+            report = _listen(child.stdout, say)
+        except BaseException:  # an interrupt, say: the child's work has become useless
+            child.kill()
+            raise
+        status = child.wait()
+        errors.seek(0)
+        last_words = errors.read().decode("utf-8", "replace").strip()[-2000:]
+    if status == 0 and "versions" in report:
         return {str(name): str(version) for name, version in report["versions"].items()}
     if report.get("errno") in (errno.ENOSPC, errno.EDQUOT):
-        raise storage_error(dataset.name, data_root, OSError(report["errno"], os.strerror(report["errno"])))
-    reason = report.get("error") or child.stderr.strip()[-2000:] or f"exit status {child.returncode}"
-    raise DatasetError(f"dataset {dataset.name} could not be prepared from {origin}: {reason}")
+        raise storage_error(job.dataset.name, job.data_root, OSError(report["errno"], os.strerror(report["errno"])))
+    reason = report.get("error") or _reason(status, last_words)
+    raise DatasetError(f"dataset {job.dataset.name} could not be prepared from {job.source['origin']}: {reason}")
+
+
+def _reason(status: int, last_words: str) -> str:
+    if status >= 0:
+        return last_words or f"exit status {status}"
+    killed = f"its process was killed by {signal.Signals(-status).name}; is there enough memory?"
+    return f"{killed} {last_words}".rstrip()
 
 
 def _python_path() -> str:
@@ -197,16 +276,27 @@ def _python_path() -> str:
     return os.pathsep.join([own, *users])
 
 
-def _last_line(stdout: str) -> dict[str, Any]:
+def _listen(lines: Iterable[str], say: Callable[[str], None]) -> dict[str, Any]:
+    """Pass on what the child says until it ends; its last line is its report."""
+    report: dict[str, Any] = {}
+    for line in lines:
+        report = _json(line)
+        if "say" in report:
+            say(str(report["say"]))
+    return report
+
+
+def _json(line: str) -> dict[str, Any]:
     try:
-        report = json.loads(stdout.splitlines()[-1])
-    except (IndexError, ValueError):
+        report = json.loads(line)
+    except ValueError:
         return {}
     return report if isinstance(report, dict) else {}
 
 
-def _publish(dataset: Dataset, temporary: Path, target: Path, reason: str) -> tuple[str, ...]:
+def _publish(job: Job, temporary: Path, reason: str) -> tuple[str, ...]:
     """Rename into place. What stood there and was prepared by us goes; anything else is set aside, never deleted."""
+    dataset, target = job.dataset, job.target
     notes: tuple[str, ...] = ()
     if os.path.lexists(target):
         ours = not target.is_symlink() and _prepared_by_us(dataset, target)
@@ -216,7 +306,7 @@ def _publish(dataset: Dataset, temporary: Path, target: Path, reason: str) -> tu
         notes = (f"dataset {dataset.name} was prepared again: {reason}{kept}",)
     os.rename(temporary, target)
     sync(target.parent)
-    _remove_abandoned(dataset.name, target.parent)
+    _remove_abandoned(job)
     return notes
 
 

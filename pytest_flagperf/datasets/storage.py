@@ -64,9 +64,23 @@ def storage_error(name: str, data_root: Path, error: OSError) -> DatasetError:
     return DatasetError(f"dataset {name} could not be prepared in the data root {data_root}: {error}; or {elsewhere}.")
 
 
+def check_space(name: str, path: Path, needed: int) -> None:
+    """Raise ``DatasetError`` where fewer than ``needed`` bytes are free for ``path``: better now than in an hour."""
+    free = _free_bytes(path)
+    if free < needed:
+        raise DatasetError(
+            f"dataset {name} could not be prepared: {path} needs {needed:,} bytes and {free:,} are free there. "
+            "Free some, or choose another data root with --data-root (FLAGPERF_DATA_ROOT)."
+        )
+
+
 def _free(path: Path) -> str:
+    return f"{_free_bytes(path) / 1e6:,.1f} MB"
+
+
+def _free_bytes(path: Path) -> int:
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    return f"{shutil.disk_usage(existing).free / 1e6:,.1f} MB"
+    return shutil.disk_usage(existing).free
 
 
 def sync(path: Path) -> None:

@@ -42,15 +42,16 @@ def find_user_dataset(dataset: Dataset, path: Path, data_root: Path, say: Callab
         entry = dataset.surveyor.entry(path)
         if not entry.exists():
             raise incomplete(dataset, path, [f"there is no {entry}"])
-        survey, notes = _survey_once(dataset, dataset.surveyor, entry, data_root, say)
+        survey, notes = survey_once(dataset, dataset.surveyor, entry, data_root, say)
     except OSError as error:
         raise incomplete(dataset, path, [f"cannot be read: {error}"]) from error
     return FoundDataset(dataset.name, entry, survey.splits, survey.checksum, verified=True, notes=survey.notes + notes)
 
 
-def _survey_once(
+def survey_once(
     dataset: Dataset, surveyor: Surveyor, entry: Path, data_root: Path, say: Callable[[str], None]
 ) -> tuple[Survey, tuple[str, ...]]:
+    """What the surveyor finds, or found before, and notes on that; passes ``DatasetError`` and ``OSError`` on."""
     # The surveyor and the splits are in the key: what was enough for another expectation proves nothing here.
     key = [str(entry.resolve()), dict(dataset.splits), repr(surveyor), surveyor.fingerprint(entry)]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

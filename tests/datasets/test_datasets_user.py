@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flagperf.datasets import get, locate, registry
+from pytest_flagperf.datasets import get
+from pytest_flagperf.datasets import locate
+from pytest_flagperf.datasets import registry
 from pytest_flagperf.datasets.criteo import CriteoText
 from pytest_flagperf.datasets.imagefolder import ImageFolder
 from pytest_flagperf.errors import DatasetError
+
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 ROW = b"\t".join([b"0", *[b"-1", b""] * 6, b"7", *[b"68fd1e64", b""] * 13]) + b"\n"
@@ -46,7 +49,10 @@ def criteo(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_criteo(monkeypatch: pytest.MonkeyPatch) -> None:
     small = dataclasses.replace(
-        get("criteo_kaggle"), splits={"train": ROWS - 10, "test": 10}, surveyor=CriteoText(sampled=20)
+        get("criteo_kaggle"),
+        splits={"train": ROWS - 10, "test": 10},
+        surveyor=CriteoText(sampled=20),
+        preparation=None,  # see test_datasets_user_arrays.py
     )
     monkeypatch.setitem(registry._registered, "criteo_kaggle", small)
 

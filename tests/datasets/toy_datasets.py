@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_flagperf.datasets import Dataset, Source
+from pytest_flagperf.datasets import Dataset
+from pytest_flagperf.datasets import Source
+from pytest_flagperf.datasets import criteo_arrays
+
 
 CONTENT = b"what the package ships"
 PREPARED = CONTENT.upper()
@@ -55,3 +59,18 @@ def linger(sources: Mapping[str, bytes], destination: Path) -> None:
     Path(os.environ["TOY_STARTED"]).touch()
     time.sleep(float(os.environ["TOY_SECONDS"]))
     prepare(sources, destination)
+
+
+def linger_with_arrays(source: Path, destination: Path, splits: Mapping[str, int], say: Callable[[str], None]) -> None:
+    """Some of a user's arrays, a sign of life, then busy for TOY_SECONDS."""
+    (destination / "train_labels.npy").write_bytes(b"half")
+    say("half of it is there")
+    Path(os.environ["TOY_STARTED"]).write_text(str(os.getpid()))
+    time.sleep(float(os.environ["TOY_SECONDS"]))
+
+
+def change_the_source(source: Path, destination: Path, splits: Mapping[str, int], say: Callable[[str], None]) -> None:
+    """All of a user's arrays, while somebody writes to what they are made of."""
+    criteo_arrays.prepare(source, destination, splits, say)
+    with source.open("ab") as file:
+        file.write(b"another row\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -240,10 +241,10 @@ class Backend:
         """See :class:`~pytest_flagperf.worker.loop.Backend`."""
         if self.world_size == 1:
             return [float(value) for value in values]
-        dtype = torch.float64 if self.device.type in ("cpu", "cuda") else torch.float32
-        tensor = torch.tensor(list(values), dtype=dtype, device=self.device)
-        dist.all_reduce(tensor)
-        return [float(value) for value in tensor.tolist()]
+        # Not every device has fp64, and fp32 cannot count the samples of an ImageNet run: the hosts add.
+        parts: list[Any] = [None] * self.world_size
+        dist.all_gather_object(parts, [float(value) for value in values])
+        return [math.fsum(column) for column in zip(*parts, strict=True)]
 
     def gather(self, array: Any) -> Any:
         """See :class:`~pytest_flagperf.worker.workload.Ranks`."""

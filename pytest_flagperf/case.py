@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from typing import ClassVar
 
+from pytest_flagperf import bounds
 from pytest_flagperf import metrics
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.words import FRAMEWORKS
@@ -69,14 +70,12 @@ class Target:
             raise ConfigurationError(f"target {self.metric}: {self.bound} is not a bound")
         if metric.unit == "ratio" and not 0 <= self.bound <= 1:
             raise ConfigurationError(f"target {self.metric} is a ratio between 0 and 1, not {self.bound:g}")
-        if self.direction not in ("at least", "at most"):
+        if self.direction not in bounds.DIRECTIONS:
             raise ConfigurationError(f"target {self.metric}: the direction is 'at least' or 'at most'")
 
     def holds(self, value: float | None) -> bool:
         """Whether ``value`` meets the bound. A value that was not measured, or is NaN, does not."""
-        if value is None:
-            return False
-        return value >= self.bound if self.direction == "at least" else value <= self.bound
+        return bounds.holds(value, self.bound, self.direction)
 
     def __str__(self) -> str:
         return f"{self.metric} {'>=' if self.direction == 'at least' else '<='} {self.bound:g}"
@@ -154,10 +153,12 @@ class TrainingCase:
         if unknown:
             raise ConfigurationError(f"case {self.model}: tunable keys that no configuration has: {', '.join(unknown)}")
 
-    def keys(self) -> set[str]:
-        """Every configuration key of the case, over all scales and frameworks."""
+    def keys(self, only: str | None = None) -> set[str]:
+        """Every configuration key of the case, over all scales or ``only`` one, and over all frameworks."""
         keys = set(self.config)
-        for scale in self.scales.values():
+        for name, scale in self.scales.items():
+            if only not in (None, name):
+                continue
             keys |= set(scale.config)
             for overrides in scale.frameworks.values():
                 keys |= set(overrides)

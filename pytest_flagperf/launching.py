@@ -75,7 +75,7 @@ class Launcher:
         except FlagPerfError as error:
             failed = error
         except OSError as error:
-            failed = LaunchFailed(f"the run directory {directory} cannot be written: {error}")
+            failed = LaunchFailed(f"the job in {directory} could not be run: {error}")
             failed.__cause__ = error
         result = self._record(case, directory, dataset, attempt, failed)
         if failed is not None:
@@ -115,7 +115,7 @@ class Launcher:
         attempt.chip = case.recorded.hardware or None
         for number, directory in enumerate(case.recorded.rounds, 1):
             try:
-                measured = replay.measure(self.session.vendor, case, directory)
+                measured = replay.measure(self.session.known_vendor(case.vendor), case, directory)
             except FlagPerfError as failed:
                 attempt.rounds.append(round_result(number, None, directory, None, Measured({}), failed))
                 raise

@@ -49,4 +49,9 @@ def measure(vendor: Vendor, case: ResolvedCase, ranks: Sequence[Sequence[Event]]
     missing = [name for name in REQUIRED if name not in figures]
     if missing:
         raise InvalidMeasurement(f"not measured: {', '.join(missing)}")
+    shortest = case.config.get("minimum_time")
+    if case.role == "throughput" and shortest and figures["train_time"] < shortest:
+        raise InvalidMeasurement(
+            f"measured for {figures['train_time']:.3g} s, the case asks for {shortest:g} s at least: too short to trust"
+        )
     return Measured(figures, metrics.evaluations(ranks[0]), precision, chip=found[0] if found else None)

@@ -119,7 +119,12 @@ def evaluations(events: Sequence[Event]) -> list[Evaluation]:
     found = []
     for event in events:
         if event.name == perflog.EVALUATE and start is not None:
-            quality = {k: float(v) for k, v in event.value.items() if k in _REGISTRY and isinstance(v, (int, float))}
+            quality = {k: v for k, v in event.value.items() if k not in ("epoch", "global_steps")}
+            for name, value in quality.items():
+                if not get(name).quality:
+                    raise InvalidMeasurement(f"the evaluation gave {name}: the harness measures it, no workload may")
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    raise InvalidMeasurement(f"the evaluation gave {name} = {value!r}: not a figure")
             found.append(
                 Evaluation(
                     epoch=float(event.value.get("epoch", 0)),

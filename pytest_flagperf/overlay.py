@@ -66,6 +66,11 @@ def read(path: Path, case: TrainingCase) -> Overlay:
         _check_selectors(case, entry, f"{path}: overlay {number}")
         for key, value in entry.config.items():
             _check(case, key, value, f"{path}: overlay {number}")
+            if key not in case.keys(entry.scale):
+                raise ConfigurationError(
+                    f"{path}: overlay {number}: {key} does nothing at scale {entry.scale}, which sets "
+                    f"{', '.join(sorted(case.keys(entry.scale) & set(case.tunable)))}"
+                )
     return overlay
 
 

@@ -117,8 +117,8 @@ class _Controller:
             if name == DIRECTORY_PROPERTY:
                 from pytest_flagperf.reports import junit
 
+                junit.place(self.config, report, first=report.nodeid not in self.directories)
                 self.directories[report.nodeid] = Path(str(value))
-                junit.place(self.config, report)
                 break
 
     @pytest.hookimpl(trylast=True)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
+from pytest_flagperf.case import Setting
 from pytest_flagperf.case import Topology
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
@@ -34,6 +37,7 @@ from pytest_flagperf.words import PRECISIONS
 
 _FRAMEWORKS = {"pytorch": "pytorch", "torch": "pytorch", "paddle": "paddle", "mindspore": "mindspore"}
 _KEY_TERMS = 6
+NOT_LOGGED = "replayed from FlagPerf's log, which does not say what configuration was in force"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Recorded:
     hardware: str = ""
     vendor: str = ""
     synthetic: bool = False
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -126,7 +132,18 @@ def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
             raise ConfigurationError(f"unknown framework or precision in {selection.id!r}")
         vendor = _vendor_name(case.get("vendor"))
         synthetic = bool(case.get("dataset", {}).get("synthetic"))
-        return Recorded(str(case["model"]), str(case["role"]), selection, path, rounds, "", vendor, synthetic)
+        origins = case.get("origins", {})
+        return Recorded(
+            str(case["model"]),
+            str(case["role"]),
+            selection,
+            path,
+            rounds,
+            vendor=vendor,
+            synthetic=synthetic,
+            settings={k: Setting(v, str(origins.get(k, path))) for k, v in case.get("config", {}).items()},
+            deviations=tuple(map(str, case.get("deviations", ()))),
+        )
     except (KeyError, ConfigurationError) as error:
         raise ReplayError(f"{rounds[0] / 'case.json'} is not a case: {error}") from error
 
@@ -153,7 +170,7 @@ def measure(vendor: Vendor, case: ResolvedCase, directory: Path) -> Measured:
     reached = metrics.time_to_target(history, case.targets)
     if reached is not None:
         figures["time_to_target"] = reached
-    return Measured(figures, history, notes=("replayed from FlagPerf's log", *notes))
+    return Measured(figures, history, notes=(NOT_LOGGED, *notes))
 
 
 def _first_rank(directory: Path) -> list[Event]:

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf import result as results
@@ -64,6 +66,11 @@ class Round:
         except FlagPerfError as failed:
             outcome, error = type(failed).__name__, str(failed)
             rounds.append(self._result(Measured({}), failed))
+            raise
+        except Exception as failed:
+            # pytest's own exit is an Exception too: it is how SIGTERM ends a session.
+            if not isinstance(failed, pytest.exit.Exception):
+                outcome, error = type(failed).__name__, str(failed)
             raise
         finally:
             self.session.ledger("round_end", **identity, outcome=outcome, **({"error": error} if error else {}))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import cached_property
@@ -86,6 +87,11 @@ class Session:
         except ConfigurationError as error:
             raise pytest.UsageError(f"--vendor: {error}") from error
 
+    def known_vendor(self, name: str) -> Vendor:
+        """The vendor ``name``, or the session's own where that is not known here."""
+        known = name in vendors.names(self.vendor_directories)
+        return vendors.find(name, self.vendor_directories) if known else self.vendor
+
     def overlay(self, case: TrainingCase) -> tuple[Path, overlay.Overlay] | None:
         """The vendor's overlay of this model, if it has one."""
         for directory in self.vendor_directories:
@@ -161,7 +167,7 @@ class Session:
         """The command that runs exactly this test again, with the options that change what it does."""
         where = os.path.relpath(item.path, self.config.invocation_params.dir)
         name = item.nodeid.partition("::")[2]
-        command = ["pytest", f"{where}::{name}"]
+        command = ["pytest", f"{where}::{name}", *_needed(self.config.invocation_params.args)]
         for option in options.TABLE:
             value, origin = options.given(self.config, option)
             if not value or origin == "ini file":
@@ -183,6 +189,18 @@ class Session:
             "source": _commit(self.config.rootpath),
             "environment": masked_environment(os.environ),
         }
+
+
+def _needed(arguments: Iterable[Any]) -> list[str]:
+    """Those of pytest's own arguments without which a test may not be found: plugins, the ini file, the root."""
+    found: list[str] = []
+    given = [str(argument) for argument in arguments]
+    for index, argument in enumerate(given):
+        if argument in ("-p", "-c", "--rootdir", "--config-file", "-o") and index + 1 < len(given):
+            found += [argument, given[index + 1]]
+        elif argument.startswith(("--rootdir=", "--config-file=", "-pno:")) or re.match(r"-[pc]\S", argument):
+            found.append(argument)
+    return found
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def rank(samples=400, core=10.0, memory=2.0, **finished):
         event("TRAIN_START", 110),
         event("STEP_END", 112, global_steps=1, epoch=1, loss=2.0),
         event("EVALUATE_BEGIN", 118),
-        event("EVALUATE", 120, epoch=1, global_steps=10, top1=0.80, auc=0.7, unregistered=5.0),
+        event("EVALUATE", 120, epoch=1, global_steps=10, top1=0.80, auc=0.7),
         event("STEP_END", 127, global_steps=20, epoch=2, loss=1.5),
         event("EVALUATE_BEGIN", 128),
         event("EVALUATE", 130, epoch=2, global_steps=20, top1=0.95, auc=0.8),
@@ -65,10 +65,22 @@ def test_memory_that_one_rank_did_not_measure_is_absent():
     assert "memory_peak" not in found
 
 
-def test_quality_and_loss_are_the_last_ones_and_unregistered_names_are_no_metrics():
+def test_quality_and_loss_are_the_last_ones():
     found = training_metrics([rank()], TIMES)
     assert (found["top1"], found["auc"], found["final_loss"]) == (0.95, 0.8, 1.5)
-    assert "unregistered" not in found
+
+
+@pytest.mark.parametrize("name", ["p_train", "memory_peak", "e2e_time", "mfu"])
+def test_a_workload_cannot_give_a_figure_that_the_harness_measures(name):
+    log = [*rank(), event("EVALUATE", 130, epoch=1, global_steps=10, **{name: 1e9})]
+    with pytest.raises(InvalidMeasurement, match=name):
+        training_metrics([log], TIMES)
+
+
+def test_an_evaluation_cannot_bring_a_metric_that_is_not_registered():
+    log = [*rank(), event("EVALUATE", 130, epoch=1, global_steps=10, speediness=1.0)]
+    with pytest.raises(ConfigurationError, match="speediness"):
+        training_metrics([log], TIMES)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def test_a_converged_run_of_flagperf_passes(pytester):
     figures = {name: metric["value"] for name, metric in result["metrics"].items()}
     assert (figures["e2e_time"], figures["train_time"]) == (8460.5, 8400.25)
     assert (figures["p_whole"], figures["p_train"], figures["p_core"]) == (13928.157, 14402.659, 14827.488)
-    assert "replayed from FlagPerf's log" in result["notes"]
+    assert any(note.startswith("replayed from FlagPerf's log") for note in result["notes"])
+    # Nobody knows what was set: the standard case is not asserted.
+    assert result["configuration"] == {}
     assert "final_acc1 = 76.02 was logged in percent" in result["notes"]
     assert f"--replay={pytester.path}/logs" in result["rerun"] or "--replay=logs" in result["rerun"]
 

@@ -31,7 +31,7 @@ MODES = {
 class Session:
     """A finished run of the linear suite: one test passed, one missed its target."""
 
-    def __init__(self, directory: Path, options: list[str], ini: str = "") -> None:
+    def __init__(self, directory: Path, options: list[str], data_root: Path, ini: str = "") -> None:
         self.directory = directory
         (directory / "pytest.ini").write_text(f"[pytest]\njunit_family = xunit2\n{ini}")
         command = [sys.executable, "-m", "pytest", "suite", "-p", "no:cacheprovider", "--junitxml=junit.xml"]
@@ -40,6 +40,7 @@ class Session:
         done = subprocess.run(
             [*command, "--flagperf-dir=results", "--target=top1=0.9999", *options],
             cwd=directory,
+            env={**os.environ, "FLAGPERF_DATA_ROOT": str(data_root)},
             capture_output=True,
             text=True,
             timeout=120,
@@ -69,9 +70,8 @@ def session_of(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Cal
         if mode not in made:
             directory = tmp_path_factory.mktemp(mode)
             shutil.copytree(ROOT / "tests" / "suite", directory / "suite")
-            os.environ["FLAGPERF_DATA_ROOT"] = str(data_root)
             ini = "flagperf_junit_properties = testsuite\n" if mode == "testsuite" else ""
-            made[mode] = Session(directory, MODES.get(mode, []), ini)
+            made[mode] = Session(directory, MODES.get(mode, []), data_root, ini)
         return made[mode]
 
     return make

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -37,21 +38,29 @@ class Lease:
 def directory() -> Path:
     """Where the lock files are: one place for all users of the host. ``FLAGPERF_LEASE_DIR`` replaces it."""
     chosen = os.environ.get("FLAGPERF_LEASE_DIR")
-    if chosen:
-        path = Path(chosen)
-    else:
-        # A user's TMPDIR would be another place for every user, and would exclude nobody.
-        shared = "/run/lock" if os.access("/run/lock", os.W_OK) else "/tmp"  # noqa: S108 (sticky, no links followed)
-        path = Path(shared) / "flagperf"
+    # Not TMPDIR: that is another place for every user, and would exclude nobody.
+    path = Path(chosen) if chosen else _shared() / "flagperf"
     try:
         # Only a directory made here is opened to all: one that was there may be somebody's own, or a link to it.
         path.mkdir(parents=True)
         path.chmod(0o1777)
     except FileExistsError:
-        pass
+        if not chosen and path.is_symlink():
+            raise DeviceUnavailable(
+                f"the lock directory {path} is a link: somebody wants our locks elsewhere"
+            ) from None
     except OSError as error:
         raise DeviceUnavailable(f"the lock directory {path} cannot be used: {error}") from error
     return path
+
+
+def _shared() -> Path:
+    """The first directory that every user may write: what only root may use would exclude nobody else."""
+    for name in ("/run/lock", "/tmp"):  # noqa: S108 (both are sticky, and no link is followed)
+        with contextlib.suppress(OSError):
+            if os.stat(name).st_mode & stat.S_IWOTH:
+                return Path(name)
+    raise DeviceUnavailable("neither /run/lock nor /tmp can be written by everybody; set FLAGPERF_LEASE_DIR")
 
 
 def _open(path: Path) -> int:

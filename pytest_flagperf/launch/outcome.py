@@ -82,7 +82,9 @@ def read_outcome(host_dir: Path, ranks: range, started: records.Record) -> JobOu
     seen = {rank["rank"]: rank for rank in job.get("ranks", ())}
     stop = _seconds(job.get("stop"))
     outcomes = tuple(_rank_outcome(host_dir, rank, seen.get(rank, {}), stop) for rank in ranks)
-    last = max((rank for rank in outcomes if rank.exited is not None), key=lambda rank: rank.exited or 0, default=None)
+    # A rank without an exit of its own was swept: the job lasted until then.
+    gone = outcomes and all(rank.exited is not None for rank in outcomes)
+    last = max(outcomes, key=lambda rank: rank.exited or 0) if gone else None
     ended = job.get("ended") or {"time": time.time(), "monotonic_ns": time.monotonic_ns()}
     launcher = job.get("launcher", {})
     return JobOutcome(

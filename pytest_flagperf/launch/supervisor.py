@@ -10,6 +10,7 @@ Standard library only and Python 3.9.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -302,7 +303,9 @@ class Supervisor:
         for pattern in self.spec.discard:
             found += (self.host_dir / records.LAUNCHER_DIR).glob(pattern)
         for path in found:
-            path.unlink()
+            # What cannot be removed must not turn a good run into a failed one.
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _write_job(self, end: End, swept: list[int], survivors: list[int]) -> None:
         status = self.launcher_status

@@ -17,7 +17,7 @@ def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -
     item.user_properties += properties(result, directory)
 
 
-def place(config: pytest.Config, report: pytest.TestReport) -> None:
+def place(config: pytest.Config, report: pytest.TestReport, *, first: bool) -> None:
     """Put a report's properties where the ini option wants them. Called in the controller, before JUnit is written.
 
     pytest writes them into ``<testcase>``, where most readers look; the schema of Jenkins' xUnit plugin allows them in
@@ -30,8 +30,8 @@ def place(config: pytest.Config, report: pytest.TestReport) -> None:
     report.user_properties[:] = [(n, v) for n, v in report.user_properties if not n.startswith("flagperf.")]
     xml = config.stash.get(xml_key, None)
     case = dict(ours).get("flagperf.case")
-    # Set-up, call and tear-down report the same properties.
-    if where == "testsuite" and xml is not None and report.when == "call":
+    # Call and tear-down report the same properties, and so does a set-up that failed.
+    if where == "testsuite" and xml is not None and first:
         for name, value in ours:
             xml.add_global_property(f"{case}:{name}", str(value))
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Protocol
 
+from pytest_flagperf import bounds
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import NonFiniteLoss
 from pytest_flagperf.errors import ParametersDiverged
+from pytest_flagperf.errors import PrecisionUnavailable
 from pytest_flagperf.perflog import EventWriter
 from pytest_flagperf.worker.workload import Config
 from pytest_flagperf.worker.workload import Workload
@@ -66,7 +68,7 @@ class Backend(Protocol):
         """``memory_peak`` and, where known, ``memory_total``, in GiB."""
 
     def precision(self) -> dict[str, Any]:
-        """What is really in force: compute types, TF32 switches, loss scaling."""
+        """What is really in force, read back: ``asked``, ``tf32`` (``None`` where there is no such mode), types …"""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,7 @@ class Plan:
     def met(self, quality: Mapping[str, float]) -> bool:
         """Whether every target holds; a case without targets is never done early."""
         return bool(self.targets) and all(
-            metric in quality and (quality[metric] >= bound if direction == "at least" else quality[metric] <= bound)
-            for metric, bound, direction in self.targets
+            bounds.holds(quality.get(metric), bound, direction) for metric, bound, direction in self.targets
         )
 
 
@@ -119,6 +120,16 @@ def rank_batch_size(config: Config | Mapping[str, Any], world_size: int) -> int:
     return size
 
 
+def leading(batch: Any) -> int | None:
+    """Samples of a batch: the first dimension of its first array; ``None`` where that cannot be seen."""
+    while isinstance(batch, (tuple, list, dict)):
+        if not batch:
+            return None
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    shape = getattr(batch, "shape", None)
+    return int(shape[0]) if shape else None
+
+
 class Training:
     """One run of one workload on one rank."""
 
@@ -132,6 +143,7 @@ class Training:
                 f"{samples_a_step}"
             )
         self.step = 0
+        self._epochs = 0
         self.rank_samples = 0
         self.quality: dict[str, float] = {}
         self._logged_step = 0
@@ -148,7 +160,7 @@ class Training:
             raise ConfigurationError(
                 f"the model has {count:,} trainable parameters, the standard case has {self.plan.parameters:,}"
             )
-        self.events.write(perflog.PRECISION, self.backend.precision())
+        self.events.write(perflog.PRECISION, self._precision())
         self.events.write(perflog.INIT_END, {"parameters": count, "steps_per_epoch": self.steps_per_epoch})
 
     def converge(self) -> None:
@@ -170,9 +182,10 @@ class Training:
     def measure(self) -> None:
         """Run ``measured_steps`` after ``warmup_steps``; TRAIN_START is written when the warm-up is done."""
         batches = self._endless()
+        self._logged_time = time.monotonic()
         for _ in range(self.plan.warmup_steps):
             self._train(next(batches))
-            self.events_alive("warm-up", self.step, self.plan.warmup_steps)
+            self._alive("warm-up", self.step, self.plan.warmup_steps)
         self._check_losses()
         self.backend.synchronize()
         self.backend.sum([0.0])
@@ -185,6 +198,7 @@ class Training:
 
     def finish(self) -> None:
         """What every run has to hold at its end, then FINISHED."""
+        self._precision()
         digests = self.backend.digests()
         if len(set(digests)) > 1:
             listed = ", ".join(f"rank {rank}: {digest[:12]}" for rank, digest in enumerate(digests))
@@ -197,7 +211,16 @@ class Training:
         }
         self.events.write(perflog.FINISHED, value)
 
-    def events_alive(self, what: str, done: int, total: int) -> None:
+    def _precision(self) -> dict[str, Any]:
+        """What is in force. Raises ``PrecisionUnavailable`` where TF32 is on unasked, or off though asked for."""
+        state = self.backend.precision()
+        if state.get("tf32") not in (None, state["asked"] == "tf32"):
+            raise PrecisionUnavailable(
+                f"{state['asked']} was asked for, but TF32 is {'on' if state['tf32'] else 'off'}: {state}"
+            )
+        return state
+
+    def _alive(self, what: str, done: int, total: int) -> None:
         """A PROGRESS event, at most one a ``LOG_INTERVAL``: a silent rank counts as stalled."""
         if time.monotonic() - self.events.last_written >= LOG_INTERVAL:
             self.events.write(perflog.PROGRESS, {"what": what, "done": done, "total": total})
@@ -224,19 +247,26 @@ class Training:
 
     def _epoch(self) -> Iterator[list[Any]]:
         """The micro-batches of each optimizer step of the next epoch."""
-        self.workload.epoch = self.step // self.steps_per_epoch + 1
+        self._epochs += 1
+        self.workload.epoch = self._epochs
         self.events.write(perflog.EPOCH_BEGIN, {"epoch": self.workload.epoch})
         batches = iter(self.workload.batches("train"))
         for done in range(self.steps_per_epoch):
             group = []
             for _ in range(self.plan.accumulation):
                 try:
-                    group.append(self.backend.to_device(next(batches)))
+                    batch = next(batches)
                 except StopIteration:
                     raise ConfigurationError(
                         f"the workload's epoch ended after {done} steps of {self.steps_per_epoch}: samples('train') "
                         "and batches('train') disagree"
                     ) from None
+                if leading(batch) not in (None, self.workload.batch_size):
+                    raise ConfigurationError(
+                        f"a training batch has {leading(batch)} samples, not {self.workload.batch_size}: what is "
+                        "counted as trained would not be"
+                    )
+                group.append(self.backend.to_device(batch))
             yield group
 
     def _endless(self) -> Iterator[list[Any]]:

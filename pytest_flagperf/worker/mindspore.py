@@ -268,9 +268,10 @@ class Backend:
         else:
             loss, total = self._backward(*batches[0])
             for batch in batches[1:]:
-                loss, gradients = self._backward(*batch)
+                one, gradients = self._backward(*batch)
+                loss = loss + one
                 total = [a + b for a, b in zip(total, gradients, strict=True)]
-            loss = ops.depend(loss, self._apply(*total))
+            loss = ops.depend(loss / len(batches), self._apply(*total))
         if self.device == "CPU":
             # Costs nothing here, and the clock of the host is right even if the step ran in other threads.
             loss.asnumpy()

@@ -138,9 +138,12 @@ class Backend:
             "parameters": _name(_trainable(self._model)[0].dtype),
             "autocast": self._matmul_dtype() if self._autocast_level else None,
             "loss_scaling": self._scaler is not None,
+            "device_name": "cpu" if self.device == "cpu" else paddle.device.get_device_properties(self.device).name,
         }
         for switch in self._tf32_switches():
             state[switch] = _switch_function(switch, "get")()
+        if self._tf32_switches():
+            state["tf32"] = any(state[switch] for switch in self._tf32_switches())
         return state
 
     def prepare(self, workload: PaddleWorkload) -> None:
@@ -175,6 +178,7 @@ class Backend:
         model, last = self._trained, len(batches) - 1
         with self._timed():
             self._optimizer.clear_grad(set_to_zero=False)
+            total: Any = 0.0
             for index, batch in enumerate(batches):
                 # Gradients are reduced once, with the last micro-batch.
                 wait = model.no_sync() if self.world_size > 1 and index < last else contextlib.nullcontext()
@@ -183,6 +187,7 @@ class Backend:
                         loss = self._workload.loss(model, batch)
                     scaled = loss / len(batches)
                     (self._scaler.scale(scaled) if self._scaler else scaled).backward()
+                    total = total + scaled.detach()
             if self._scaler:
                 self._scaler.step(self._optimizer)
                 self._scaler.update()
@@ -190,7 +195,7 @@ class Backend:
                 self._optimizer.step()
         if self._schedule is not None:
             self._schedule.step()
-        self._losses.append(loss.detach())
+        self._losses.append(total)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self._autocast_level is None:

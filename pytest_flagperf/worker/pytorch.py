@@ -72,7 +72,6 @@ class Backend:
         self.core_time = 0.0
         self._losses: list[Tensor] = []
         self._timings: list[tuple[Any, Any]] = []
-        self._accumulation = int(case["config"].get("gradient_accumulation_steps", 1))
 
     def _pick_device(self, local_rank: int) -> torch.device:
         name = self._device_settings["device"]
@@ -129,6 +128,8 @@ class Backend:
             for part in switch.split(".")[1:]:
                 value = getattr(value, part)
             state[switch] = value
+        if self._tf32_switches():
+            state["tf32"] = any(state[switch] for switch in self._tf32_switches())
         return state
 
     def _device_name(self) -> str:
@@ -170,6 +171,7 @@ class Backend:
         model, last = self._trained, len(batches) - 1
         with self._timed():
             self._optimizer.zero_grad(set_to_none=True)
+            total: Any = 0.0
             for index, batch in enumerate(batches):
                 # Gradients are reduced once, with the last micro-batch.
                 wait = model.no_sync() if self.world_size > 1 and index < last else contextlib.nullcontext()
@@ -178,6 +180,7 @@ class Backend:
                         loss = self._workload.loss(model, batch)
                     scaled = loss / len(batches)
                     (self._scaler.scale(scaled) if self._scaler else scaled).backward()
+                    total = total + scaled.detach()
             if self._scaler:
                 self._scaler.step(self._optimizer)
                 self._scaler.update()
@@ -185,7 +188,7 @@ class Backend:
                 self._optimizer.step()
         if self._schedule is not None:
             self._schedule.step()
-        self._losses.append(loss.detach())
+        self._losses.append(total)
 
     def _autocast(self) -> Any:
         if self._precision != "amp":

@@ -79,8 +79,6 @@ class Workload:
     ``total_steps`` is the number of optimizer steps of the longest run allowed, for learning-rate schedules.
     """
 
-    unit = "samples"
-
     def __init__(self, config: Config, data: Data, ranks: Ranks, seed: int, batch_size: int, device: Any) -> None:
         self.config = config
         self.data = data

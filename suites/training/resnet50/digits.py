@@ -19,22 +19,27 @@ class Digits:
 
     def __init__(self, workload: Any) -> None:
         self.workload = workload
-        self.images: dict[str, Any] = {}
-        self.labels: dict[str, Any] = {}
-        for split in ("train", "test"):
-            pixels = np.load(workload.data.path / f"{split}_images.npy")
-            pad = (SIDE - pixels.shape[1]) // 2
-            padded = np.pad(pixels, ((0, 0), (pad, pad), (pad, pad)))
-            self.images[split] = ((padded[:, None] / np.float32(255) - MEAN) / DEVIATION).astype(np.float32)
-            self.labels[split] = np.load(workload.data.path / f"{split}_labels.npy").astype(np.int64)
+        self.loaded: dict[str, tuple[Any, Any]] = {}
 
     def samples(self, split: str) -> int:
         """Images in ``split``."""
-        return len(self.labels[split])
+        return len(np.load(self.workload.data.path / f"{split}_labels.npy", mmap_mode="r"))
+
+    def load(self, split: str) -> tuple[Any, Any]:
+        """Images [N, 1, 32, 32] float32 and labels [N] int64, read when they are first needed: that is on the clock."""
+        if split not in self.loaded:
+            pixels = np.load(self.workload.data.path / f"{split}_images.npy")
+            pad = (SIDE - pixels.shape[1]) // 2
+            padded = np.pad(pixels, ((0, 0), (pad, pad), (pad, pad)))
+            images = ((padded[:, None] / np.float32(255) - MEAN) / DEVIATION).astype(np.float32)
+            labels = np.load(self.workload.data.path / f"{split}_labels.npy").astype(np.int64)
+            self.loaded[split] = images, labels
+        return self.loaded[split]
 
     def batches(self, split: str) -> Iterator[tuple[Any, Any]]:
         """Pairs of images [N, 1, 32, 32] float32 and labels [N] int64."""
-        images, labels, size = self.images[split], self.labels[split], self.workload.batch_size
+        images, labels = self.load(split)
+        size = self.workload.batch_size
         if split == "train":
             order = self.workload.shuffled_shard(len(labels), np)
             random = np.random.RandomState([self.workload.seed, self.workload.epoch, self.workload.ranks.rank])

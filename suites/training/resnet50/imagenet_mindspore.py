@@ -40,7 +40,8 @@ class ImageNetLoader:
         order = workload.shuffled_shard(count, np) if train else workload.ordered_shard(count)
         # MindSpore refuses more threads than the host has processors.
         threads = min(max(1, workload.config.decoder_processes), os.cpu_count() or 1)
-        dataset.config.set_seed((workload.seed * 1000 + workload.epoch) % 2**31)
+        mixed = np.random.SeedSequence([workload.seed, workload.epoch, workload.ranks.rank])
+        dataset.config.set_seed(int(mixed.generate_state(1)[0]) % 2**31)
         files = dataset.GeneratorDataset(
             Files([self.files[split][index] for index in order]),
             ["image", "label"],

@@ -97,11 +97,9 @@ class WarmupCosine(nn.learning_rate_schedule.LearningRateSchedule):
 class ResNet50(MindSporeWorkload):
     """The benchmark: what is trained, on what, and how it is judged."""
 
-    unit = "images"
-
     def setup(self) -> None:
         if self.data.synthetic:
-            self.source: Any = Synthetic(self)
+            self.source: Any = Synthetic(self, Tensor)
         elif self.data.name == "digits":
             self.source = Digits(self)
         else:

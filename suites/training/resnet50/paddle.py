@@ -69,11 +69,9 @@ class ResNet(nn.Layer):
 class ResNet50(PaddleWorkload):
     """The benchmark: what is trained, on what, and how it is judged."""
 
-    unit = "images"
-
     def setup(self) -> None:
         if self.data.synthetic:
-            self.source: Any = Synthetic(self)
+            self.source: Any = Synthetic(self, lambda array: paddle.to_tensor(array, place=self.device))
         elif self.data.name == "digits":
             self.source = Digits(self)
         else:

@@ -72,11 +72,9 @@ class ResNet(nn.Module):
 class ResNet50(PyTorchWorkload):
     """The benchmark: what is trained, on what, and how it is judged."""
 
-    unit = "images"
-
     def setup(self) -> None:
         if self.data.synthetic:
-            self.source: Any = Synthetic(self)
+            self.source: Any = Synthetic(self, lambda array: torch.from_numpy(array).to(self.device))
         elif self.data.name == "digits":
             self.source = Digits(self)
         else:

@@ -42,8 +42,10 @@ CASE = TrainingCase(
                 "label_smoothing": 0.1,
                 "warmup_epochs": 5,
                 "decoder_processes": 8,
-                "warmup_steps": 20,
-                "measured_steps": 100,
+                # Longer than the decoders' queue, so that p_whole is not what was decoded ahead.
+                "warmup_steps": 50,
+                "measured_steps": 200,
+                "minimum_time": 5.0,
             },
         ),
         "lite": Scale(

@@ -23,17 +23,19 @@ from pytest_flagperf.result import Result
 
 # A log of gigabytes does not belong into a report; its end does.
 ATTACHED_BYTES = 256 * 1024
+SHORT_UNIT = 3
 
+# Allure 2 reads categories.json, Allure 3 its configuration; the expressions are valid in Java and in JavaScript.
 CATEGORIES = [
-    {"name": "Target missed", "matchedStatuses": ["failed"], "messageRegex": "(?s).*missed its target.*"},
-    {"name": "Dataset missing or corrupt", "matchedStatuses": ["broken"], "traceRegex": "(?s).*DatasetError.*"},
-    {"name": "Device unavailable", "matchedStatuses": ["broken"], "traceRegex": "(?s).*DeviceUnavailable.*"},
+    {"name": "Target missed", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*missed its target[\s\S]*"},
+    {"name": "Dataset missing or corrupt", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*DatasetError[\s\S]*"},
+    {"name": "Device unavailable", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*DeviceUnavailable[\s\S]*"},
     {
         "name": "Rank crashed, stalled or timed out",
         "matchedStatuses": ["broken"],
-        "traceRegex": "(?s).*(RankCrashed|RankStalled|JobTimedOut|LaunchFailed|NonFiniteLoss|ParametersDiverged).*",
+        "traceRegex": r"[\s\S]*(Rank(Crashed|Stalled)|JobTimedOut|LaunchFailed|NonFinite|ParametersDiverged)[\s\S]*",
     },
-    {"name": "Invalid measurement", "matchedStatuses": ["broken"], "traceRegex": "(?s).*InvalidMeasurement.*"},
+    {"name": "Invalid measurement", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*InvalidMeasurement[\s\S]*"},
 ]
 
 
@@ -157,8 +159,9 @@ def configuration(found: list[Result]) -> str:
     groups = {_group(result): {"title": _group(result)} for result in found}
     metrics = {
         f"{_group(result)}.{name}": {
-            "title": name,
-            "unit": metric.unit,
+            # The page's columns are narrow: a long unit goes into the title.
+            "title": name if len(metric.unit) <= SHORT_UNIT else f"{name} ({metric.unit})",
+            "unit": metric.unit if 1 < len(metric.unit) <= SHORT_UNIT or metric.unit == "s" else "",
             "better": metric.better,
             "group": _group(result),
         }
@@ -169,6 +172,7 @@ def configuration(found: list[Result]) -> str:
         "name": "FlagPerf",
         "output": "./allure-report",
         "historyPath": "./allure-history.jsonl",
+        "categories": CATEGORIES,
         "performance": {"groups": groups, "metrics": metrics},
         "plugins": {"awesome": {"options": {"singleFile": True, "reportLanguage": "en"}}},
     }

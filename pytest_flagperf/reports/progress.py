@@ -109,7 +109,8 @@ class State:
         self.unit = case.case.unit
         self.stage = "starting"
         self.step, self.total = 0, 0
-        self.epoch, self.epochs = 0, int(case.config.get("epochs", 0))
+        # A throughput run counts steps; how many epochs they are says nothing.
+        self.epoch, self.epochs = 0, int(case.config.get("epochs", 0)) if case.role == "convergence" else 0
         self.loss: float | None = None
         self.rate: float | None = None
         self.quality: dict[str, float] = {}

@@ -252,7 +252,7 @@ class Training:
         self.events.write(perflog.EPOCH_BEGIN, {"epoch": self.workload.epoch})
         batches = iter(self.workload.batches("train"))
         for done in range(self.steps_per_epoch):
-            group = []
+            fetched = []
             for _ in range(self.plan.accumulation):
                 try:
                     batch = next(batches)
@@ -266,7 +266,9 @@ class Training:
                         f"a training batch has {leading(batch)} samples, not {self.workload.batch_size}: what is "
                         "counted as trained would not be"
                     )
-                group.append(self.backend.to_device(batch))
+                fetched.append(self.backend.to_device(batch))
+            # The last step's batches live until the next are there: memory given back in between is paid for again.
+            group = fetched
             yield group
 
     def _endless(self) -> Iterator[list[Any]]:

@@ -8,7 +8,6 @@ import importlib
 import math
 import os
 import time
-from collections.abc import Iterator
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -155,60 +154,72 @@ class Backend:
 
     def to_device(self, batch: Any) -> Any:
         """Tensors and NumPy arrays, in tuples, lists and dicts, on the device; floats in the model's type."""
+        if isinstance(batch, np.ndarray):
+            batch = torch.from_numpy(batch)
+        if isinstance(batch, Tensor):
+            dtype = MODEL_DTYPES.get(self._precision) if batch.is_floating_point() else None
+            # A call that changes nothing costs as much as one that does.
+            if batch.device == self.device and dtype in (None, batch.dtype):
+                return batch
+            return batch.to(self.device, dtype=dtype, non_blocking=True)
         if isinstance(batch, dict):
             return {key: self.to_device(value) for key, value in batch.items()}
         if isinstance(batch, (tuple, list)):
-            return type(batch)(self.to_device(value) for value in batch)
-        if isinstance(batch, np.ndarray):
-            batch = torch.from_numpy(batch)
-        if not isinstance(batch, Tensor):
-            return batch
-        dtype = MODEL_DTYPES.get(self._precision) if batch.is_floating_point() else None
-        return batch.to(self.device, dtype=dtype, non_blocking=True)
+            return type(batch)([self.to_device(value) for value in batch])
+        return batch
 
     def train_step(self, batches: Sequence[Any]) -> None:
         """Zero, then forward and backward of each micro-batch, then the optimizer: what ``p_core`` counts."""
-        model, last = self._trained, len(batches) - 1
-        with self._timed():
-            self._optimizer.zero_grad(set_to_none=True)
-            total: Any = 0.0
-            for index, batch in enumerate(batches):
-                # Gradients are reduced once, with the last micro-batch.
-                wait = model.no_sync() if self.world_size > 1 and index < last else contextlib.nullcontext()
-                with wait:
-                    with self._autocast():
-                        loss = self._workload.loss(model, batch)
-                    scaled = loss / len(batches)
-                    (self._scaler.scale(scaled) if self._scaler else scaled).backward()
-                    total = total + scaled.detach()
-            if self._scaler:
-                self._scaler.step(self._optimizer)
-                self._scaler.update()
-            else:
-                self._optimizer.step()
+        begin = self._mark()
+        self._optimizer.zero_grad(set_to_none=True)
+        *accumulated, last = batches
+        losses = []
+        if accumulated:
+            # Gradients are reduced once, with the last micro-batch.
+            with self._trained.no_sync() if self.world_size > 1 else contextlib.nullcontext():
+                losses = [self._backward(batch, len(batches)) for batch in accumulated]
+        loss = sum(losses, start=self._backward(last, len(batches)))
+        if self._scaler:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            self._optimizer.step()
+        self._add_core_time(begin)
         if self._schedule is not None:
             self._schedule.step()
-        self._losses.append(total)
+        self._losses.append(loss)
+
+    def _backward(self, batch: Any, parts: int) -> Tensor:
+        """Forward and backward of one of ``parts`` micro-batches. Returns its part of the step's loss."""
+        # A step enters only what it needs: a division by one and empty contexts take 1 % of a small model's step.
+        if self._precision == "amp":
+            with self._autocast():
+                loss = self._workload.loss(self._trained, batch)
+        else:
+            loss = self._workload.loss(self._trained, batch)
+        if parts > 1:
+            loss = loss / parts
+        (self._scaler.scale(loss) if self._scaler else loss).backward()
+        return loss.detach()
 
     def _autocast(self) -> Any:
         if self._precision != "amp":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self._amp_dtype)
 
-    @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
-        """Adds to the core time: device events where there is a device, so that nothing has to wait for it."""
+    def _mark(self) -> Any:
+        """Now: on the device's own clock where there is a device, so that nothing has to wait for it."""
         if self.device.type == "cpu":
-            start = time.perf_counter()
-            yield
-            self.core_time += time.perf_counter() - start
-            return
-        begin = torch.Event(self.device, enable_timing=True)
-        end = torch.Event(self.device, enable_timing=True)
-        begin.record()
-        yield
-        end.record()
-        self._timings.append((begin, end))
+            return time.perf_counter()
+        event = torch.Event(self.device, enable_timing=True)
+        event.record()
+        return event
+
+    def _add_core_time(self, begin: Any) -> None:
+        if self.device.type == "cpu":
+            self.core_time += time.perf_counter() - begin
+        else:
+            self._timings.append((begin, self._mark()))
 
     def losses(self) -> list[float]:
         """See :class:`~pytest_flagperf.worker.loop.Backend`."""

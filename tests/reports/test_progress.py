@@ -26,7 +26,9 @@ def without_slow_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def state():
-    return progress.State(SimpleNamespace(role="convergence", case=SimpleNamespace(unit="images"), config={"epochs": 8}))
+    return progress.State(
+        SimpleNamespace(role="convergence", case=SimpleNamespace(unit="images"), config={"epochs": 8})
+    )
 
 
 def event(name, at=0.0, **value):

@@ -141,7 +141,7 @@ answer(said)
     for precision in ("amp", "bf16", "fp16"):
         assert "computes in float32: amp_guard can only be enabled on" in answer[precision]
     for precision, dtype in (("fp32", "float32"), ("fp64", "float64")):
-        state = {"asked": precision, "parameters": dtype, "autocast": None, "loss_scaling": False}
+        state = {"asked": precision, "parameters": dtype, "autocast": None, "loss_scaling": False, "device_name": "cpu"}
         assert answer[precision] == [state, 1, True]
 
 

@@ -52,8 +52,13 @@ def _show(chosen: argparse.Namespace) -> int:
     import msgspec
 
     from pytest_flagperf.reports import terminal
+    from pytest_flagperf.reports.progress import printable
     from pytest_flagperf.result import read_result
+    from pytest_flagperf.result import unfinished
 
+    ledger = chosen.session / "ledger.jsonl"
+    for one in unfinished(ledger) if ledger.is_file() else ():
+        print(f"started and not ended: {printable(one)}", file=sys.stderr)
     paths = sorted([*chosen.session.glob("result.json"), *chosen.session.glob("*/result.json")])
     if not paths:
         raise FlagPerfError(f"{chosen.session} holds no result.json")

@@ -209,6 +209,18 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def unfinished(ledger: Path) -> list[str]:
+    """Rounds that the ledger saw start and not end, as ``<case> round <k>``: their pytest was killed, or still runs."""
+    open_rounds: dict[str, str] = {}
+    for line in read_lines(ledger):
+        directory = str(line.get("directory"))
+        if line.get("event") == "round_start":
+            open_rounds[directory] = f"{line.get('case')} round {line.get('round')}"
+        elif line.get("event") == "round_end":
+            open_rounds.pop(directory, None)
+    return list(open_rounds.values())
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a JSON-lines file; a torn one is left out."""
     found = []

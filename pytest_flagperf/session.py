@@ -182,6 +182,7 @@ class Session:
             "session": self.name,
             "time_started": time.time(),
             "command": mask_arguments(("pytest", *map(str, self.config.invocation_params.args))),
+            "options": dict(self.options.explicit),
             "versions": _versions(),
             "host": _host(),
             "vendor": self.vendor.name,

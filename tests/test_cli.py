@@ -59,6 +59,15 @@ def test_show_says_so_where_something_is_not_well(session_directory, capsys):
     assert "result.json cannot be read as a result" in capsys.readouterr().err
 
 
+def test_show_names_the_rounds_that_never_ended(session_directory, capsys):
+    ledger = session_directory / "ledger.jsonl"
+    for number, event in ((1, "round_start"), (1, "round_end"), (2, "round_start")):
+        record = {"event": event, "case": "linear", "round": number, "directory": f"linear/round{number}"}
+        results.append_line(ledger, record)
+    main(["show", str(session_directory)])
+    assert capsys.readouterr().err == "started and not ended: linear round 2\n"
+
+
 def test_show_of_a_directory_without_results_is_an_error(tmp_path, capsys):
     assert main(["show", str(tmp_path / "nowhere")]) == 1
     assert "nowhere holds no result.json" in capsys.readouterr().err

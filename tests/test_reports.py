@@ -197,3 +197,4 @@ def test_the_session_ends_with_its_exit_status_on_disk(session: Session) -> None
     assert document["exit_status"] == 1
     assert document["time_ended"] >= document["time_started"]
     assert document["vendor"] == "cpu"
+    assert document["options"]["target"] == "command line"

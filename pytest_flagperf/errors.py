@@ -20,6 +20,10 @@ class DeviceUnavailable(FlagPerfError):
     """The devices a case needs are not there, or could not be leased."""
 
 
+class ProbeError(DeviceUnavailable):
+    """A vendor's driver or management program could not be asked, or answered with what cannot be understood."""
+
+
 class DatasetError(FlagPerfError):
     """A dataset is missing, incomplete or corrupt."""
 

@@ -74,6 +74,9 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Either ``library`` (``file.py:Class``, a file beside ``vendor.toml``) or a ``command`` whose text is the ``output``
     of that name. A program is looked for on PATH, then in ``directories``. ``timeout`` in seconds bounds one call.
+
+    ``processes`` is a second command, for tools that list processes elsewhere: of its ``processes_output`` only the
+    processes are taken, joined to the devices by uuid, bus id or index, whichever both have.
     """
 
     library: str = ""
@@ -82,6 +85,8 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directories: list[str] = []
     environment: dict[str, str] = {}
     timeout: float = 10.0
+    processes: list[str] = []
+    processes_output: str = ""
 
 
 class FrameworkSupport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -274,9 +279,13 @@ def _check_chip(path: Path, key: str, chip: Chip) -> None:
 def _check_probe(path: Path, key: str, probe: Probe, vendor: Vendor) -> None:
     if bool(probe.library) == bool(probe.command):
         raise ConfigurationError(f"{path}: {key} has either a library or a command")
-    if probe.command and probe.output not in vendor.output:
-        known = ", ".join(vendor.output) or "none"
-        raise ConfigurationError(f"{path}: {key}.output: there is no [output.{probe.output}]; there is {known}")
+    for what, command, output in (
+        ("output", probe.command, probe.output),
+        ("processes_output", probe.processes, probe.processes_output),
+    ):
+        if command and output not in vendor.output:
+            known = ", ".join(vendor.output) or "none"
+            raise ConfigurationError(f"{path}: {key}.{what}: there is no [output.{output}]; there is {known}")
     if not 0 < probe.timeout < math.inf:
         raise ConfigurationError(f"{path}: {key}.timeout is {probe.timeout:g}: a time above zero, in seconds")
     if probe.library:

@@ -188,9 +188,22 @@ class Setting:
     origin: str
 
 
+@dataclass(frozen=True)
+class Replacement:
+    """A vendor's own workload in the open division: ``module:Class``, the directory it is in, and the diff."""
+
+    workload: str
+    directory: Path
+    diff: str
+
+
 @dataclass(frozen=True, repr=False)
 class ResolvedCase:
-    """A case ready to run: selection, effective configuration and targets; what the ``case`` fixture gives."""
+    """A case ready to run: selection, effective configuration and targets; what the ``case`` fixture gives.
+
+    ``division`` is ``open`` where the vendor's overlay replaced the workload's code, by ``replaced``. ``stand_in``
+    names the device that the workload runs on instead of the vendor's, in tests of vendor files.
+    """
 
     case: TrainingCase
     selection: Selection
@@ -202,6 +215,9 @@ class ResolvedCase:
     node_id: str = ""
     deviations: tuple[str, ...] = ()
     recorded: Any = None
+    division: str = "closed"
+    replaced: Replacement | None = None
+    stand_in: str = ""
 
     def __repr__(self) -> str:
         # Allure makes a test's history from the repr of its parameters: stable, and for a person.
@@ -235,4 +251,9 @@ class ResolvedCase:
     @property
     def workload(self) -> str:
         """``module:Class`` of the workload for the selected framework."""
-        return self.case.workloads[self.selection.framework]
+        return self.replaced.workload if self.replaced else self.case.workloads[self.selection.framework]
+
+    @property
+    def workload_directory(self) -> Path:
+        """Where the workload's module is looked for first."""
+        return self.replaced.directory if self.replaced else self.directory

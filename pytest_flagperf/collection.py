@@ -118,6 +118,8 @@ def _resolve(
         overlay=session.overlay(case),
         targets=session.options.targets,
         directory=Path(metafunc.module.__file__ or "").resolve().parent,
+        chip=lambda: session.chip,
+        stand_in=(session.stand_in(selection.framework) or {}).get("device", ""),
     )
 
 
@@ -159,3 +161,31 @@ def check_marker_expression(config: pytest.Config, session: Session, items: list
         # An xdist worker that raises here leaves its controller with an internal error: the controller raises it.
         config.workeroutput[words.USAGE_ERROR] = message
         items[:] = []
+
+
+def order_for_packing(session: Session, items: list[pytest.Item]) -> None:
+    """Under xdist: of the cases among ``items``, those that want most devices come first.
+
+    With the big ones first the small ones fill what is left beside them and at the end. The other way round a case of
+    eight devices has to wait until the last of the small ones is done, and all but one worker idle through it. Tests
+    that are no cases keep their positions, and cases that want the same keep their order; the key is in the test id, so
+    that every worker comes to the same order, which xdist demands.
+    """
+    positions = [number for number, item in enumerate(items) if _case_of(item) is not None]
+    cases = [items[number] for number in positions]
+    cases.sort(key=lambda item: -_wanted(session, item))
+    for number, item in zip(positions, cases, strict=True):
+        items[number] = item
+
+
+def _case_of(item: pytest.Item) -> ResolvedCase | None:
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    return case if isinstance(case, ResolvedCase) else None
+
+
+def _wanted(session: Session, item: pytest.Item) -> int:
+    """Devices that a case is going to lease: none in a replay, the one there is where all ranks share it."""
+    case = _case_of(item)
+    if case is None or case.recorded is not None:
+        return 0
+    return 1 if session.vendor.shared else case.selection.topology.devices

@@ -10,7 +10,9 @@ from typing import Any
 
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
+from pytest_flagperf import samples
 from pytest_flagperf.case import ResolvedCase
+from pytest_flagperf.devices.vendor import Chip
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.perflog import Event
@@ -34,11 +36,23 @@ class Measured:
     chip: str | None = None
 
 
-def measure(vendor: Vendor, case: ResolvedCase, ranks: Sequence[Sequence[Event]], times: metrics.JobTimes) -> Measured:
-    """A round of ours from the events of its ranks. Raises ``InvalidMeasurement`` for what cannot be trusted."""
+def measure(
+    vendor: Vendor,
+    case: ResolvedCase,
+    ranks: Sequence[Sequence[Event]],
+    times: metrics.JobTimes,
+    seen: samples.Samples | None = None,
+) -> Measured:
+    """A round of ours from the events of its ranks and what the monitor saw meanwhile.
+
+    Raises ``InvalidMeasurement`` for what cannot be trusted.
+    """
+    if seen is not None:
+        samples.refuse_foreign(seen)
     precision = next((event.value for event in ranks[0] if event.name == perflog.PRECISION), {})
-    found = vendor.chip(str(precision.get("device_name", "")))
-    peak = found[1].peak.get(case.selection.precision) if found else None
+    found = vendor.chip(str(precision.get("device_name", ""))) or (chip_of(vendor, seen) if seen else None)
+    # A stand-in's figures say nothing of the vendor's chip.
+    peak = found[1].ceiling(case.selection.precision) if found and not case.stand_in else None
     figures = metrics.training_metrics(
         ranks,
         times,
@@ -54,4 +68,44 @@ def measure(vendor: Vendor, case: ResolvedCase, ranks: Sequence[Sequence[Event]]
         raise InvalidMeasurement(
             f"measured for {figures['train_time']:.3g} s, the case asks for {shortest:g} s at least: too short to trust"
         )
-    return Measured(figures, metrics.evaluations(ranks[0]), precision, chip=found[0] if found else None)
+    watched = _watched(vendor, found[1] if found else None, ranks[0], seen)
+    return Measured(
+        {**figures, **watched.figures},
+        metrics.evaluations(ranks[0]),
+        precision,
+        notes=watched.notes,
+        chip=found[0] if found else None,
+    )
+
+
+def chip_of(vendor: Vendor, seen: samples.Samples) -> tuple[str, Chip] | None:
+    """The chip that the watched devices call themselves by; ``None`` where they differ or say nothing."""
+    names = {str(one.figures["name"]) for one in seen.samples if "name" in one.figures}
+    return vendor.chip(names.pop()) if len(names) == 1 else None
+
+
+def _watched(vendor: Vendor, chip: Chip | None, log: Sequence[Event], seen: samples.Samples | None) -> samples.Seen:
+    """What the monitor saw between TRAIN_START and TRAIN_END."""
+    window = measured_window(log)
+    if seen is None or window is None:
+        return samples.Seen()
+    watched = samples.metrics_of(seen, window, cards=cards(vendor, chip, seen.devices), hot=vendor.hot)
+    metrics.refuse_impossible(watched.figures)
+    return watched
+
+
+def measured_window(log: Sequence[Event]) -> samples.Window | None:
+    """TRAIN_START to TRAIN_END of a rank, by the host's monotonic clock."""
+    ends = [
+        next((event.monotonic for event in log if event.name == name), None)
+        for name in (perflog.TRAIN_START, perflog.TRAIN_END)
+    ]
+    return (ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None
+
+
+def cards(vendor: Vendor, chip: Chip | None, devices: Sequence[int]) -> dict[int, int] | None:
+    """Device → card where the driver tells power for a card; ``None`` where it does for each device."""
+    if vendor.power_scope == "device":
+        return None
+    dies = (chip.dies_per_card if chip else None) or 1
+    return {index: index // dies for index in range((max(devices, default=0) // dies + 1) * dies)}

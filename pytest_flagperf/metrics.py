@@ -70,6 +70,16 @@ for _name, _unit, _better, _description in (
     ("memory_peak", "GiB", "lower", "highest of the ranks: framework allocator's peak, on CPU the process' peak RSS"),
     ("memory_total", "GiB", "higher", "memory of one device; on CPU that of the host"),
     ("final_loss", "1", "lower", "training loss at the last step that was logged"),
+    ("power", "W", "lower", "mean power of the case's devices together, as their driver tells it"),
+    ("energy", "J", "lower", "energy of the case's devices together, by their counter or the trapezoid of power"),
+    ("temperature", "°C", "lower", "highest temperature of any of the devices"),
+    ("device_utilization", "ratio", "higher", "mean utilization of the devices, as their driver tells it"),
+    ("memory_device_peak", "GiB", "lower", "highest memory in use that the monitor saw on one device"),
+    ("clock", "MHz", "higher", "mean clock of the compute units of the devices"),
+    ("throttled", "ratio", "lower", "share of samples in which a device had its clock lowered"),
+    ("ecc_errors", "1", "lower", "uncorrected memory errors that the devices counted during the job"),
+    ("cpu_utilization", "ratio", "lower", "mean utilization of the host's processors"),
+    ("host_memory_used", "GiB", "lower", "highest memory in use on the host"),
 ):
     register(_name, _unit, _better, _description)
 
@@ -236,7 +246,7 @@ def refuse_impossible(found: Mapping[str, float]) -> None:
         metric = get(name)
         if not math.isfinite(value):
             raise InvalidMeasurement(f"{name} is {value}: not a figure")
-        if value < 0 and metric.unit in ("s", "samples/s", "GiB", "ratio"):
+        if value < 0 and metric.unit in ("s", "samples/s", "GiB", "ratio", "W", "J", "MHz"):
             raise InvalidMeasurement(f"{name} is {value:g} {metric.unit}: it cannot be negative")
         if metric.unit == "ratio" and metric.quality and value > 1:
             raise InvalidMeasurement(f"{name} is {value:g}: a ratio lies between 0 and 1, percent are not ratios")

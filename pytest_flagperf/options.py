@@ -68,6 +68,7 @@ TABLE = (
     Option("target", "METRIC=VALUE", "Replace the bound of a target of every case that has it", many=True),
     Option("timeout", "SECONDS", "Longest time a round may take (default: none)"),
     Option("stall_timeout", "SECONDS", "A rank that writes no event for so long is stalled (default: 300)"),
+    Option("monitor", "SECONDS", "Time between two looks at devices and host while a case runs, or off (default: 1)"),
     Option("flagperf_dir", "DIR", "Directory for results (default: flagperf-results in the root directory)"),
     Option("replay", "DIR", "Judge the results in DIR, FlagPerf's or ours, with the same tests; launch nothing"),
 )
@@ -125,6 +126,7 @@ class Options:
     targets: Mapping[str, float] = field(default_factory=dict)
     timeout: float | None = None
     stall_timeout: float = 300.0
+    monitor: float | None = 1.0
     directory: Path = Path("flagperf-results")
     replay: Path | None = None
     explicit: Mapping[str, str] = field(default_factory=dict)
@@ -180,6 +182,7 @@ def parse(config: pytest.Config) -> Options:
             targets=_targets(raw),
             timeout=_number(raw, "timeout", 0.0) or None,
             stall_timeout=_number(raw, "stall_timeout", 300.0),
+            monitor=None if raw.get("monitor") == "off" else _number(raw, "monitor", 1.0),
             directory=_path(config, raw, "flagperf_dir") or config.rootpath / "flagperf-results",
             replay=_path(config, raw, "replay"),
             explicit=explicit,

@@ -6,20 +6,30 @@ key, and a target above all, is an error that names file and key.
 .. code-block:: toml
 
     [[overlay]]
-    topology = "1x8"              # optional selectors: framework, precision, topology, scale (default: full)
+    topology = "1x8"              # optional selectors: chip, framework, precision, topology, scale (default: full)
     config = { batch_size = 512 }
+
+    [[overlay]]
+    division = "open"             # code of the vendor's own; the result is labelled, and the diff goes with it
+    framework = "pytorch"
+    workload = "fused:ResNet50"   # the class ResNet50 of fused.py beside this file
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
+from typing import Literal
 
 import msgspec
 
+from pytest_flagperf.case import Replacement
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Setting
@@ -30,24 +40,41 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.words import SCALES
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[[overlay]]``: selectors, and the configuration it sets where all of them hold."""
+if TYPE_CHECKING:
+    from pytest_flagperf.devices.vendor import Chip
+    from pytest_flagperf.devices.vendor import Vendor
 
-    config: dict[str, Any]
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[[overlay]]``: selectors, and what it changes where all of them hold.
+
+    ``chip`` is a chip of the vendor file or a family of them. ``workload`` replaces the workload's code: that is the
+    ``open`` division.
+    """
+
+    config: dict[str, Any] = {}
+    division: Literal["closed", "open"] = "closed"
+    workload: str = ""
+    chip: str | None = None
     framework: str | None = None
     precision: str | None = None
     topology: str | None = None
     scale: str = "full"
 
-    def selects(self, selection: Selection) -> bool:
-        """Whether every selector that is set equals the selection's."""
+    def selects(self, selection: Selection, chip: Callable[[], tuple[str, Chip] | None]) -> bool:
+        """Whether every selector that is set equals the selection's. ``chip`` is asked only where it matters."""
         wanted = {"framework": self.framework, "precision": self.precision, "topology": self.topology}
         chosen = {
             "framework": selection.framework,
             "precision": selection.precision,
             "topology": str(selection.topology),
         }
-        return self.scale == selection.scale and all(wanted[k] in (None, chosen[k]) for k in wanted)
+        if self.scale != selection.scale or any(wanted[k] not in (None, chosen[k]) for k in wanted):
+            return False
+        if self.chip is None:
+            return True
+        found = chip()
+        return found is not None and self.chip in (found[0], found[1].family)
 
 
 class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,14 +83,19 @@ class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlay: list[Entry] = []
 
 
-def read(path: Path, case: TrainingCase) -> Overlay:
-    """Read and check an overlay. Raises ``ConfigurationError`` naming file and key."""
+def read(path: Path, case: TrainingCase, vendor: Vendor | None = None) -> Overlay:
+    """Read and check an overlay, of ``vendor`` where it is given. Raises ``ConfigurationError`` naming file and key."""
     try:
         overlay = msgspec.toml.decode(path.read_bytes(), type=Overlay)
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     for number, entry in enumerate(overlay.overlay, 1):
+        if not entry.config and not entry.workload:
+            raise ConfigurationError(f"{path}: overlay {number} changes nothing: it has neither config nor workload")
         _check_selectors(case, entry, f"{path}: overlay {number}")
+        if vendor is not None:
+            _check_chip(vendor, entry, f"{path}: overlay {number}")
+        _check_workload(path, entry, f"{path}: overlay {number}")
         for key, value in entry.config.items():
             _check(case, key, value, f"{path}: overlay {number}")
             if key not in case.keys(entry.scale):
@@ -88,6 +120,31 @@ def _check_selectors(case: TrainingCase, entry: Entry, where: str) -> None:
             Topology.parse(entry.topology)
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}: {error}") from error
+
+
+def _check_chip(vendor: Vendor, entry: Entry, where: str) -> None:
+    known = {*vendor.chips, *(chip.family for chip in vendor.chips.values() if chip.family)}
+    if entry.chip is not None and entry.chip not in known:
+        raise ConfigurationError(
+            f"{where}: chip = {entry.chip!r} selects nothing; {vendor.name} has {', '.join(sorted(known)) or 'no chip'}"
+        )
+
+
+def _check_workload(path: Path, entry: Entry, where: str) -> None:
+    if bool(entry.workload) != (entry.division == "open"):
+        raise ConfigurationError(
+            f"{where}: code of one's own is the open division: division = 'open' and workload = 'module:Class' "
+            "go together"
+        )
+    if not entry.workload:
+        return
+    module, _, name = entry.workload.partition(":")
+    if not (module.isidentifier() and name.isidentifier()):
+        raise ConfigurationError(f"{where}: workload = {entry.workload!r} is not written module:Class")
+    if entry.framework is None:
+        raise ConfigurationError(f"{where}: a workload is of one framework: set framework too")
+    if not (path.parent / f"{module}.py").is_file():
+        raise ConfigurationError(f"{where}: workload: there is no {path.parent / module}.py")
 
 
 def _check(case: TrainingCase, key: str, value: Any, where: str) -> None:
@@ -127,8 +184,13 @@ def resolve(
     overlay: tuple[Path, Overlay] | None,
     targets: Mapping[str, float],
     directory: Path,
+    chip: Callable[[], tuple[str, Chip] | None] = lambda: None,
+    stand_in: str = "",
 ) -> ResolvedCase:
-    """The effective case. ``targets`` replaces the bounds of the case's own targets, by metric."""
+    """The effective case. ``targets`` replaces the bounds of the case's own targets, by metric.
+
+    ``chip`` tells the chip that is here, for overlays that select by it.
+    """
     scale = case.scales[selection.scale]
     settings: dict[str, Setting] = {}
     layers: list[tuple[str, Mapping[str, Any]]] = [
@@ -139,10 +201,18 @@ def resolve(
             scale.frameworks.get(selection.framework, {}),
         ),
     ]
+    deviations: list[str] = []
+    replaced = None
     if overlay is not None:
         path, content = overlay
-        layers += [(str(path), entry.config) for entry in content.overlay if entry.selects(selection)]
-    deviations = []
+        selected = [entry for entry in content.overlay if entry.selects(selection, chip)]
+        layers += [(str(path), entry.config) for entry in selected]
+        replaced = _replaced(case, selection, directory, path, selected)
+        if replaced is not None:
+            standard = case.workloads[selection.framework]
+            deviations.append(
+                f"workload = {replaced.workload!r} (standard case: {standard!r}), open division, from {path}"
+            )
     for origin, layer in layers:
         for key, value in layer.items():
             if overlay is not None and origin == str(overlay[0]):
@@ -158,7 +228,32 @@ def resolve(
         targets=_targets(scale.targets, targets, deviations),
         directory=directory,
         deviations=tuple(deviations),
+        division="closed" if replaced is None else "open",
+        replaced=replaced,
+        stand_in=stand_in,
     )
+
+
+def _replaced(
+    case: TrainingCase, selection: Selection, directory: Path, path: Path, selected: Iterable[Entry]
+) -> Replacement | None:
+    """The vendor's own workload, with what differs from the standard one line by line."""
+    chosen = [entry.workload for entry in selected if entry.workload]
+    if not chosen:
+        return None
+    standard = directory / f"{case.workloads[selection.framework].partition(':')[0].replace('.', '/')}.py"
+    own = path.parent / f"{chosen[-1].partition(':')[0]}.py"
+    diff = difflib.unified_diff(
+        _lines(standard), _lines(own), f"{case.model}/{standard.name}", f"{path.parent.name}/{own.name}"
+    )
+    return Replacement(chosen[-1], path.parent.resolve(), "".join(diff))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _targets(standard: Iterable[Target], replaced: Mapping[str, float], deviations: list[str]) -> tuple[Target, ...]:

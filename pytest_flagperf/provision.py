@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_flagperf import datasets
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.datasets import FoundDataset
-from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.devices import probe
+from pytest_flagperf.devices.visible import visible
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.session import Session
@@ -46,27 +46,16 @@ def find_devices(session: Session, case: ResolvedCase) -> Devices:
             f"{case.label}: topology {topology} needs {topology.nodes} hosts; this version launches on one"
         )
     wanted = 1 if vendor.shared else topology.devices
-    found = Devices(vendor.name, visible(vendor), wanted)
+    if not session.readings:
+        raise DeviceUnavailable(
+            f"{case.label}: no device of {vendor.name} is on this host. Looked for: {probe.looked_for(vendor)}"
+        )
+    found = Devices(vendor.name, visible(vendor, session.readings), wanted)
     if wanted > len(found.available):
         raise DeviceUnavailable(
             f"{case.label}: {wanted} devices of {vendor.name} are needed, {len(found.available)} were found"
         )
     return found
-
-
-def visible(vendor: Vendor) -> tuple[int, ...]:
-    """Indices of the devices on this host that the caller's environment does not hide."""
-    everything = tuple(range(vendor.count()))
-    chosen = os.environ.get(vendor.visible_devices) if vendor.visible_devices else None
-    if chosen is None:
-        return everything
-    try:
-        wanted = [int(part) for part in chosen.split(",") if part.strip()]
-    except ValueError:
-        raise DeviceUnavailable(
-            f"{vendor.visible_devices}={chosen!r}: devices are chosen by number here, for example 0,1"
-        ) from None
-    return tuple(index for index in dict.fromkeys(wanted) if index in everything)
 
 
 def find_dataset(session: Session, case: ResolvedCase, say: Callable[[str], None]) -> Data:

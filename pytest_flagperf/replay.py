@@ -21,10 +21,12 @@ from pytest_flagperf import flagperf_log
 from pytest_flagperf import measured
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
+from pytest_flagperf import samples
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Setting
 from pytest_flagperf.case import Topology
+from pytest_flagperf.devices.monitor import MONITOR
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
@@ -188,7 +190,9 @@ def _measure_ours(vendor: Vendor, case: ResolvedCase, directory: Path) -> Measur
     if missing:
         raise ReplayError(f"{directory} lacks the events of rank {', '.join(map(str, missing))}")
     ranks = [perflog.read_events(paths[0]) for paths in logs]
-    return replace(measured.measure(vendor, case, ranks, _times(directory)), notes=("replayed",))
+    seen = samples.read(next(iter(sorted(directory.glob(f"*/{MONITOR}"))), directory / MONITOR))
+    found = measured.measure(vendor, case, ranks, _times(directory), seen if seen.devices else None)
+    return replace(found, notes=("replayed", *found.notes))
 
 
 def _times(directory: Path) -> metrics.JobTimes:

@@ -85,7 +85,11 @@ class SettingResult(msgspec.Struct, frozen=True):
 
 
 class CaseInfo(msgspec.Struct, frozen=True):
-    """Which case, run how."""
+    """Which case, run how.
+
+    ``division`` is ``open`` where the vendor replaced the workload's code. Where ``stand_in`` names a device, the
+    workload ran on that: a test of the vendor's files, and no measurement of the vendor.
+    """
 
     id: str
     node_id: str
@@ -100,6 +104,9 @@ class CaseInfo(msgspec.Struct, frozen=True):
     devices: list[int]
     unit: str
     chip: str | None = None
+    division: str = "closed"
+    stand_in: str = ""
+    container: dict[str, str] = {}
 
 
 class DatasetInfo(msgspec.Struct, frozen=True):
@@ -123,6 +130,7 @@ class Result(msgspec.Struct, frozen=True):
     dataset: DatasetInfo
     rerun: list[str]
     deviations: list[str] = []
+    diff: str = ""
     notes: list[str] = []
     error: ErrorResult | None = None
     schema_version: str = SCHEMA_VERSION
@@ -210,15 +218,24 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def unfinished(ledger: Path) -> list[str]:
-    """Rounds that the ledger saw start and not end, as ``<case> round <k>``: their pytest was killed, or still runs."""
-    open_rounds: dict[str, str] = {}
+    """Rounds that the ledger saw start and not end, as ``<case> round <k>``: their pytest was killed, or still runs.
+
+    A case for which devices are leased although it is in no round, such as between two, is named too.
+    """
+    rounds: dict[str, tuple[str, str]] = {}
+    leases: dict[tuple[str, str], None] = {}
     for line in read_lines(ledger):
-        directory = str(line.get("directory"))
-        if line.get("event") == "round_start":
-            open_rounds[directory] = f"{line.get('case')} round {line.get('round')}"
-        elif line.get("event") == "round_end":
-            open_rounds.pop(directory, None)
-    return list(open_rounds.values())
+        event, case, directory = line.get("event"), str(line.get("case")), str(line.get("directory"))
+        if event == "round_start":
+            rounds[directory] = (case, f"{case} round {line.get('round')}")
+        elif event == "round_end":
+            rounds.pop(directory, None)
+        elif event == "lease_start":
+            leases[str(line.get("pid")), case] = None
+        elif event == "lease_end":
+            leases.pop((str(line.get("pid")), case), None)
+    inside = {case for case, _ in rounds.values()}
+    return [*(text for _, text in rounds.values()), *(case for _, case in leases if case not in inside)]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,11 +19,18 @@ import pytest
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf import result as results
+from pytest_flagperf import samples
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.devices import lease as leases
+from pytest_flagperf.devices.monitor import MONITOR
+from pytest_flagperf.devices.monitor import ROUND_VARIABLE
+from pytest_flagperf.devices.monitor import Spec as MonitorSpec
+from pytest_flagperf.devices.monitor import watching
+from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.launch import engines
 from pytest_flagperf.launch.diagnosis import failure
+from pytest_flagperf.launch.job import JobOutcome
 from pytest_flagperf.launch.job import JobSpec
 from pytest_flagperf.launch.job import run_job
 from pytest_flagperf.measured import TIMES
@@ -50,6 +59,8 @@ class Round:
         self.lease, self.dataset, self.progress = lease, dataset, progress
         self.directory = directory / f"round{number}"
         self.host_dir = self.directory / socket.gethostname()
+        # In the environment of all that the round starts, so that its processes are known on the devices.
+        self.name = uuid.uuid4().hex
         self.seed = int(case.config.get("seed", 1)) + number - 1
         self.started = time.time()
 
@@ -83,7 +94,20 @@ class Round:
         results.write_json(case_file, self._case_document())
         topology = self.case.selection.topology
         watch = self.progress.watch(self.case, self.host_dir, self.number, self.session.options.rounds)
-        outcome = run_job(
+        with self._watching():
+            outcome = self._run(case_file, watch)
+        failed = failure(outcome, self.host_dir)
+        seen = samples.read(self.host_dir / MONITOR)
+        if failed is not None:
+            raise _explained(failed, seen, self.session.vendor)
+        ranks = [perflog.read_events(self.host_dir / f"rank{r}.events.jsonl") for r in range(topology.world_size)]
+        times = metrics.JobTimes(outcome.started, outcome.ended, outcome.time_started, outcome.time_ended)
+        results.write_json(self.directory / TIMES, asdict(times))
+        return measure(self.session.vendor, self.case, ranks, times, seen)
+
+    def _run(self, case_file: Path, watch: Callable[[], None]) -> JobOutcome:
+        topology = self.case.selection.topology
+        return run_job(
             JobSpec(
                 engine=engines.engine_for(self.case.selection.framework, topology.world_size),
                 python=self.session.python(self.case.selection.framework),
@@ -97,17 +121,26 @@ class Round:
             ),
             on_poll=_and_alive(watch),
         )
-        failed = failure(outcome, self.host_dir)
-        if failed is not None:
-            raise failed
-        ranks = [perflog.read_events(self.host_dir / f"rank{r}.events.jsonl") for r in range(topology.world_size)]
-        times = metrics.JobTimes(outcome.started, outcome.ended, outcome.time_started, outcome.time_ended)
-        results.write_json(self.directory / TIMES, asdict(times))
-        return measure(self.session.vendor, self.case, ranks, times)
+
+    def _watching(self) -> contextlib.AbstractContextManager[None]:
+        """The monitor of this round, unless nobody wants one."""
+        interval, vendor = self.session.options.monitor, self.session.vendor
+        if interval is None:
+            return contextlib.nullcontext()
+        return watching(
+            MonitorSpec(
+                vendor_file=str(vendor.directory / "vendor.toml"),
+                devices=self.lease.devices,
+                interval=interval,
+                output=str(self.host_dir / MONITOR),
+                round=self.name,
+                owner=os.getpid(),
+            )
+        )
 
     def _case_document(self) -> dict[str, Any]:
         case, vendor = self.case, self.session.vendor
-        support = vendor.frameworks[case.selection.framework]
+        support = self.session.support(case.selection.framework)
         return {
             "schema_version": results.SCHEMA_VERSION,
             "id": case.id,
@@ -120,6 +153,8 @@ class Round:
             "vendor": vendor.name,
             "seed": self.seed,
             "directory": str(case.directory),
+            "division": case.division,
+            "workload_directory": str(case.workload_directory),
             "workload": case.workload,
             "config": case.config,
             "origins": {key: setting.origin for key, setting in case.settings.items()},
@@ -132,6 +167,7 @@ class Round:
             "device": {
                 "device": support.device,
                 "backend": support.backend,
+                "stand_in": case.stand_in,
                 "module": support.module,
                 "amp_dtype": support.amp_dtype,
                 "tf32_switches": support.tf32_switches,
@@ -147,7 +183,7 @@ class Round:
 
     def _environment(self) -> dict[str, str]:
         vendor, ranks = self.session.vendor, self.case.selection.topology.devices
-        support = vendor.frameworks[self.case.selection.framework]
+        support = self.session.support(self.case.selection.framework)
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
         environment.update(vendor.environment)
         environment.update(support.environment)
@@ -157,13 +193,22 @@ class Round:
         threads = str(self.case.config.get("cpu_threads") or len(parts[0]))
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = threads
-        if vendor.shared:
+        if vendor.shared or self.case.stand_in == "cpu":
             environment["FLAGPERF_AFFINITY"] = json.dumps(parts)
         environment["PYTHONUNBUFFERED"] = "1"
+        environment[ROUND_VARIABLE] = self.name
         return environment
 
     def _result(self, measured: Measured, failed: FlagPerfError | None) -> results.RoundResult:
         return round_result(self.number, self.seed, self.directory, self.started, measured, failed)
+
+
+def _explained(failed: FlagPerfError, seen: samples.Samples, vendor: Vendor) -> FlagPerfError:
+    """``failed`` with what the devices went through meanwhile."""
+    found = samples.conditions(seen, (float("-inf"), float("inf")), vendor.hot)
+    if found:
+        failed.args = ("\n".join([str(failed), *found]),)
+    return failed
 
 
 def split_processors(processors: Sequence[int], ranks: int) -> list[list[int]]:

@@ -63,7 +63,7 @@ class Run:
                 quality = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.quality.items())
                 when = f"epoch {evaluation.epoch:6.2f}  step {evaluation.step:6d}  {evaluation.seconds:8.1f} s"
                 lines.append(f"  {when}  {quality}")
-        return "\n".join([*lines, self._where()])
+        return "\n".join([*lines, *self.result.notes, self._where()])
 
     def _where(self) -> str:
         log = next(iter(sorted(Path(self.result.rounds[-1].directory).glob("*/rank0*.log"))), None)
@@ -147,6 +147,8 @@ def build_result(
             devices=list(leased),
             unit=case.case.unit,
             chip=chip,
+            division=case.division,
+            stand_in=case.stand_in,
         ),
         verdict=outcome,
         metrics=results.with_units(figures),
@@ -164,6 +166,7 @@ def build_result(
         ),
         rerun=list(rerun),
         deviations=list(case.deviations),
+        diff=case.replaced.diff if case.replaced else "",
         notes=list(notes),
         error=results.ErrorResult.of(error),
     )

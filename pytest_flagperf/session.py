@@ -31,12 +31,17 @@ from pytest_flagperf import result
 from pytest_flagperf import words
 from pytest_flagperf.case import FRAMEWORK_MODULES
 from pytest_flagperf.case import TrainingCase
+from pytest_flagperf.devices import probe
 from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.errors import ReplayError
 
 
 if TYPE_CHECKING:
+    from pytest_flagperf.devices.reading import Reading
+    from pytest_flagperf.devices.vendor import Chip
     from pytest_flagperf.devices.vendor import Vendor
     from pytest_flagperf.replay import Recorded
 
@@ -87,6 +92,36 @@ class Session:
         except ConfigurationError as error:
             raise pytest.UsageError(f"--vendor: {error}") from error
 
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """The vendor's devices on this host, by its driver or else its device nodes. Raises ``ProbeError``."""
+        return probe.devices(self.vendor)
+
+    @cached_property
+    def chip(self) -> tuple[str, Chip] | None:
+        """The chip that all devices here call themselves by; ``None`` where there are none, several or unknown ones."""
+        try:
+            names = {one.name for one in self.readings}
+        except ProbeError:
+            return None
+        name = names.pop() if len(names) == 1 else None
+        return self.vendor.chip(name) if name else None
+
+    def support(self, framework: str) -> FrameworkSupport:
+        """What ``framework`` calls the devices that the workload runs on, and how its ranks talk to each other."""
+        support = self.vendor.frameworks[framework]
+        stand_in = self.stand_in(framework)
+        if stand_in is None:
+            return support
+        return FrameworkSupport(device=stand_in["device"], backend=stand_in.get("backend", ""))
+
+    def stand_in(self, framework: str) -> Mapping[str, str] | None:
+        """The device that a test of a vendor's files runs the workload on; ``None`` for a measurement."""
+        given: Mapping[str, str] | None = self.config.hook.pytest_flagperf_workload_device(
+            config=self.config, framework=framework
+        )
+        return given
+
     def known_vendor(self, name: str) -> Vendor:
         """The vendor ``name``, or the session's own where that is not known here."""
         known = name in vendors.names(self.vendor_directories)
@@ -97,7 +132,7 @@ class Session:
         for directory in self.vendor_directories:
             path = directory / self.vendor.name / f"{case.model}.toml"
             if path not in self._overlays:
-                self._overlays[path] = overlay.read(path, case) if path.is_file() else None
+                self._overlays[path] = overlay.read(path, case, self.vendor) if path.is_file() else None
             found = self._overlays[path]
             if found is not None:
                 return path, found

@@ -13,6 +13,8 @@ from pytest_flagperf import TrainingCase
 from pytest_flagperf import at_least
 from pytest_flagperf import overlay
 from pytest_flagperf.case import Selection
+from pytest_flagperf.devices.vendor import Chip
+from pytest_flagperf.devices.vendor import Vendor
 
 
 CASE = TrainingCase(
@@ -33,26 +35,41 @@ CASE = TrainingCase(
 )
 
 
+ACME = Vendor(
+    schema_version=1,
+    name="acme",
+    title="Acme",
+    precisions=["fp32"],
+    frameworks={},
+    chips={"A1": Chip(source="datasheet", family="A")},
+)
+OPEN = "[[overlay]]\ndivision = 'open'\nframework = 'pytorch'\nworkload = 'own:Toy'"
+
+
 @pytest.fixture
 def read(tmp_path: Path):
     def read(text: str | bytes) -> overlay.Overlay:
         path = tmp_path / "toy.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return overlay.read(path, CASE)
+        (tmp_path / "own.py").write_text("class Toy:\n    fast = True\n")
+        return overlay.read(path, CASE, ACME)
 
     return read
 
 
-def resolve(content=None, *, selection="pytorch-fp32-1x8-full", targets=None):
+def resolve(content=None, *, selection="pytorch-fp32-1x8-full", targets=None, chip=None, **places):
+    vendor = places.get("vendor", Path("vendors/acme"))
+    directory = places.get("directory", Path("suite"))
     framework, precision, topology, scale = selection.split("-")
     return overlay.resolve(
         CASE,
         Selection(framework, precision, Topology.parse(topology), scale),
         role="convergence",
         vendor="acme",
-        overlay=None if content is None else (Path("vendors/acme/toy.toml"), content),
+        overlay=None if content is None else (vendor / "toy.toml", content),
         targets=targets or {},
-        directory=Path("suite"),
+        directory=directory,
+        chip=lambda: chip,
     )
 
 
@@ -76,21 +93,47 @@ def test_what_differs_for_a_framework_is_part_of_the_standard_case():
     [
         ("[[overlay]]\nconfig = { optimizer = 'adam' }", "overlay 1: optimizer is not tunable in toy; tunable: batch_"),
         ("[[overlay]]\nconfig = { top1 = 0.5 }", "overlay 1: top1 is a target of toy; a vendor cannot change a target"),
-        ("[[overlay]]\nconfig = {}\n[[overlay]]\nconfig = { batch_size = '512' }", "overlay 2: batch_size = '512'"),
+        (
+            "[[overlay]]\nconfig = { batch_size = 1 }\n[[overlay]]\nconfig = { batch_size = '512' }",
+            "overlay 2: batch_size = '512'",
+        ),
         ("[[overlay]]\nconfig = { batch_size = 5.5 }", "batch_size = 5.5 is a float, the case has int"),
         ("[[overlay]]\nconfig = { batch_size = true }", "batch_size = True is a bool, the case has int"),
         ("[[overlay]]\nconfig = { nesterov = 1 }", "nesterov = 1 is a int, the case has bool"),
         ("[[overlay]]\nconfig = { learning_rate = [0.1] }", "learning_rate = "),
         ("[[overlays]]\nconfig = {}", "`overlays`"),
         ("targets = { top1 = 0.5 }", "`targets`"),
-        ("[[overlay]]\nconfig = {}\nhardware = 'X'", "`hardware`"),
-        ("[[overlay]]", "missing required field `config`"),
+        ("[[overlay]]\nconfig = { batch_size = 1 }\nhardware = 'X'", "`hardware`"),
+        ("[[overlay]]", "overlay 1 changes nothing: it has neither config nor workload"),
         ("[[overlay]\n", "toy.toml: "),
         (b"[[overlay]]\nconfig = { batch_size = 1 } # \xff", "toy.toml: "),
-        ("[[overlay]]\nconfig = {}\nprecision = 'fp61'", "overlay 1: precision = 'fp61' selects nothing"),
-        ("[[overlay]]\nconfig = {}\nframework = 'tensorflow'", "overlay 1: framework = 'tensorflow' selects nothing"),
-        ("[[overlay]]\nconfig = {}\nscale = 'lit'", "overlay 1: scale = 'lit' selects nothing; toy has lite, full"),
-        ("[[overlay]]\nconfig = {}\ntopology = '8'", "overlay 1: malformed topology '8'"),
+        (
+            "[[overlay]]\nconfig = { batch_size = 1 }\nprecision = 'fp61'",
+            "overlay 1: precision = 'fp61' selects nothing",
+        ),
+        (
+            "[[overlay]]\nconfig = { batch_size = 1 }\nframework = 'tensorflow'",
+            "overlay 1: framework = 'tensorflow' selects nothing",
+        ),
+        (
+            "[[overlay]]\nconfig = { batch_size = 1 }\nscale = 'lit'",
+            "overlay 1: scale = 'lit' selects nothing; toy has lite, full",
+        ),
+        (
+            "[[overlay]]\nconfig = { batch_size = 1 }\nchip = 'B2'",
+            "overlay 1: chip = 'B2' selects nothing; acme has A, A1",
+        ),
+        ("[[overlay]]\ndivision = 'open'", "overlay 1 changes nothing"),
+        (
+            "[[overlay]]\nworkload = 'own:Toy'\nframework = 'pytorch'",
+            "overlay 1: code of one's own is the open division",
+        ),
+        (OPEN.replace("'pytorch'", "'tensorflow'"), "overlay 1: framework = 'tensorflow' selects nothing"),
+        (OPEN.replace("framework = 'pytorch'", ""), "overlay 1: a workload is of one framework: set framework too"),
+        (OPEN.replace("own:Toy", "own.py"), "overlay 1: workload = 'own.py' is not written module:Class"),
+        (OPEN.replace("own:Toy", "../own:Toy"), "overlay 1: workload = '../own:Toy' is not written module:Class"),
+        (OPEN.replace("own:Toy", "mine:Toy"), "overlay 1: workload: there is no "),
+        ("[[overlay]]\nconfig = { batch_size = 1 }\ntopology = '8'", "overlay 1: malformed topology '8'"),
     ],
 )
 def test_an_overlay_that_breaks_the_rules_names_file_and_key(read, content, message):
@@ -151,3 +194,48 @@ def test_the_standard_bound_on_the_command_line_is_no_deviation():
 def test_a_resolved_case_is_printed_by_its_id():
     assert repr(resolve()) == "toy-convergence-pytorch-fp32-1x8-full"
     assert resolve().label == "toy convergence [pytorch-fp32-1x8-full]"
+
+
+@pytest.mark.parametrize("selector", ["A1", "A"])
+def test_an_overlay_is_chosen_by_chip_or_family_and_not_where_the_chip_is_another_or_unknown(read, selector):
+    content = read(f"[[overlay]]\nchip = '{selector}'\nconfig = {{ batch_size = 512 }}")
+    mine = ("A1", ACME.chips["A1"])
+    assert resolve(content, chip=mine).config["batch_size"] == 512
+    assert resolve(content, chip=("B2", Chip(source="datasheet", family="B"))).config["batch_size"] == 256
+    assert resolve(content, chip=None).config["batch_size"] == 256
+
+
+def test_the_chip_is_asked_for_only_where_an_overlay_selects_by_it(read):
+    def chip():
+        raise AssertionError("nobody needs to know")
+
+    content = read("[[overlay]]\nchip = 'A1'\ntopology = '2x8'\nconfig = { batch_size = 512 }")
+    selection = Selection("pytorch", "fp32", Topology(1, 8), "full")
+    overlay.resolve(
+        CASE,
+        selection,
+        role="convergence",
+        vendor="acme",
+        overlay=(Path("toy.toml"), content),
+        targets={},
+        directory=Path("suite"),
+        chip=chip,
+    )
+
+
+def test_code_of_the_vendors_own_is_the_open_division_and_its_diff_goes_with_it(read, tmp_path: Path):
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "toy.py").write_text("class Toy:\n    fast = False\n")
+    case = resolve(read(OPEN), directory=suite, vendor=tmp_path)
+    assert (case.division, case.workload, case.workload_directory) == ("open", "own:Toy", tmp_path.resolve())
+    assert "-    fast = False\n+    fast = True\n" in case.replaced.diff
+    assert case.replaced.diff.startswith("--- toy/toy.py\n")
+    assert case.deviations == (
+        f"workload = 'own:Toy' (standard case: 'toy:Toy'), open division, from {tmp_path}/toy.toml",
+    )
+
+
+def test_another_framework_stays_in_the_closed_division(read, tmp_path: Path):
+    case = resolve(read(OPEN), selection="paddle-fp32-1x8-full", vendor=tmp_path)
+    assert (case.division, case.workload, case.replaced) == ("closed", "toy:Toy", None)

@@ -45,11 +45,15 @@ def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -
     allure.dynamic.parameter("vendor", case.vendor)
     allure.dynamic.parameter("device", case.chip or case.vendor)
     allure.dynamic.parameter("topology", case.topology)
+    allure.dynamic.parameter("division", case.division)
+    allure.dynamic.tag(f"{case.division} division")
     allure.dynamic.epic("FlagPerf")
     allure.dynamic.feature(case.model)
     allure.dynamic.story(case.role)
     allure.dynamic.description(description(result))
     allure.attach.file(directory / "result.json", "result.json", allure.attachment_type.JSON)
+    if result.diff:
+        allure.attach(result.diff, "open-division.diff", allure.attachment_type.TEXT)
     for one in result.rounds:
         _attach_round(one, f" round {one.round}" if len(result.rounds) > 1 else "")
 
@@ -78,6 +82,10 @@ def description(result: Result) -> str:
     lines = [f"**{result.verdict}**" + (f": `{result.error.type}`" if result.error else "")]
     if result.dataset.synthetic:
         lines.append("Synthetic data: throughput only.")
+    if result.case.division == "open":
+        lines.append("Open division: the vendor replaced the workload's code. The diff is attached.")
+    if result.case.stand_in:
+        lines.append(f"The workload ran on {result.case.stand_in}: no measurement of {result.case.vendor}.")
     if result.targets:
         lines += ["", "| target | bound | measured | |", "|---|---|---|---|"]
         for target in result.targets:
@@ -87,6 +95,8 @@ def description(result: Result) -> str:
     if result.metrics:
         lines += ["", "| metric | value | unit |", "|---|---|---|"]
         lines += [f"| {name} | {metric.value:.6g} | {metric.unit} |" for name, metric in result.metrics.items()]
+    if result.notes:
+        lines += ["", *(f"* {text}" for text in result.notes)]
     if result.deviations:
         lines += ["", "Differs from the standard case:", *(f"* `{text}`" for text in result.deviations)]
     return "\n".join(lines)

@@ -50,10 +50,15 @@ def properties(result: Result, directory: Path) -> list[tuple[str, object]]:
         ("flagperf.topology", case.topology),
         ("flagperf.scale", case.scale),
         ("flagperf.vendor", case.vendor),
+        ("flagperf.division", case.division),
         ("flagperf.dataset", result.dataset.name + (" (synthetic)" if result.dataset.synthetic else "")),
         ("flagperf.verdict", result.verdict),
         ("flagperf.directory", str(directory)),
     ]
+    if case.chip:
+        found.append(("flagperf.chip", case.chip))
+    if case.stand_in:
+        found.append(("flagperf.stand_in", case.stand_in))
     if result.error is not None:
         found.append(("flagperf.error", result.error.type))
     found += [(f"flagperf.metric.{name}", metric.value) for name, metric in result.metrics.items()]

@@ -53,8 +53,18 @@ def row(result: Result) -> list[str]:
         *(_figure(result, name, "{:,.1f}") for name in ("p_whole", "p_train", "p_core")),
         _figure(result, "e2e_time", "{:,.1f} s"),
         memory(result),
-        verdict + (" (synthetic data)" if result.dataset.synthetic else ""),
+        verdict + "".join(f" ({remark})" for remark in remarks(result)),
     ]
+
+
+def remarks(result: Result) -> list[str]:
+    """What a reader of the verdict has to know with it."""
+    found = ["synthetic data"] if result.dataset.synthetic else []
+    if result.case.division == "open":
+        found.append("open division")
+    if result.case.stand_in:
+        found.append(f"ran on {result.case.stand_in}: no measurement of {result.case.vendor}")
+    return found
 
 
 def quality(result: Result) -> str:

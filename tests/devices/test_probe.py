@@ -1,0 +1,106 @@
+"""Asking a driver: bounded in time, in what it prints and in what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_flagperf.devices import bounded
+from pytest_flagperf.devices import probe
+from pytest_flagperf.devices.reading import Process
+from pytest_flagperf.errors import ProbeError
+from pytest_flagperf.launch import processes
+
+
+HEADER = "index, name, power, temperature, used"
+
+
+def prints(*rows: str) -> str:
+    return f"print({chr(10).join((HEADER, *rows))!r})"
+
+
+def test_a_driver_that_answers_is_read_in_our_units(acme):
+    (one,) = probe.devices(acme(prints("3, Acme A1, 61.5, 40, 512")))
+    assert (one.index, one.name, one.power, one.temperature, one.memory_used) == (3, "Acme A1", 61.5, 40.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("time.sleep(300)", "acme-smi did not end within 1 s"),
+        ("print('index, na', end='', flush=True); time.sleep(300)", "did not end within 1 s\nit printed:\n  index, na"),
+        ("os.close(1); os.close(2); time.sleep(300)", "closed its output and did not end within 1 s"),
+        ("sys.stdout.write('x' * 10_000_000)", "printed more than 4 MiB\nit printed:\n  xxx"),
+        ("print('driver is not loaded', file=sys.stderr); sys.exit(9)", "exit code 9\nit printed:\n  driver is not l"),
+        ("os.kill(os.getpid(), 11)", "acme-smi failed with SIGSEGV"),
+        ("pass", "it printed nothing"),
+        ("os.write(1, bytes(range(128, 256)) + b'\\n')", "no row has the columns"),
+        (f"print({HEADER!r}, end='')", "last line is cut off"),
+        (prints("0, Acme A1, 61.5"), "row 1 has 3 columns of 5"),
+        (prints("0, Acme A1, sixty, 40, 512"), "power: 'sixty' is no figure"),
+        (prints("0, Acme A1, 61, 40 F, 512"), "temperature: unit 'F'"),
+        (prints("0, Acme A1, -61, 40, 512"), "power: '-61' is not possible"),
+        (prints("0, A, 61, 40, 512", "0, A, 61, 40, 512"), "device 0 is there twice"),
+    ],
+)
+def test_a_driver_that_does_not_answer_well_is_an_error_that_names_the_vendor_and_shows_the_text(acme, code, message):
+    vendor, began = acme(code), time.monotonic()
+    with pytest.raises(ProbeError) as caught:
+        probe.devices(vendor)
+    assert "acme: " in str(caught.value)
+    assert message in str(caught.value)
+    assert time.monotonic() - began < 4
+
+
+def test_what_a_hung_program_started_is_ended_with_it(acme, tmp_path: Path):
+    vendor = acme(
+        f"import subprocess\np = subprocess.Popen(['sleep', '300'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(p.pid))\ntime.sleep(300)"
+    )
+    with pytest.raises(ProbeError, match="did not end"):
+        probe.devices(vendor)
+    pid = int((tmp_path / "pid").read_text())
+    until = time.monotonic() + 5
+    while processes.is_alive(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not processes.is_alive(pid)
+
+
+def test_terminal_escapes_of_a_driver_do_not_reach_the_message(acme):
+    with pytest.raises(ProbeError) as caught:
+        probe.devices(acme("print('\\x1b[2J\\x1b]0;owned\\x07 no driver')"))
+    assert "no driver" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_call_that_nobody_waits_for_any_more_ends_at_once(acme):
+    vendor = acme("time.sleep(300)")
+    reader, writer = os.pipe()
+    os.close(writer)
+    began = time.monotonic()
+    try:
+        with pytest.raises(bounded.Cancelled):
+            probe.Program(
+                vendor, vendor.probe[0], probe.find_program("acme-smi", vendor.probe[0]), cancel=reader
+            ).read()
+    finally:
+        os.close(reader)
+    assert time.monotonic() - began < 0.9
+
+
+def test_processes_come_from_the_second_command(acme):
+    rows = prints("0, Acme A1, 61, 40, 512", "1, Acme A1, 61, 40, 512")
+    listed = "print('device 0\\ndevice 1\\nprocess 1 4711\\nprocess 1 4712\\n-----')"
+    prober = probe.prober(acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}"))
+    prober.read()
+    assert prober.processes() == {0: (), 1: (Process(4711), Process(4712))}
+
+
+def test_without_a_driver_the_message_says_what_was_looked_for(acme, tmp_path: Path):
+    vendor = acme("pass")
+    (tmp_path / "tools" / "acme-smi").unlink()
+    assert probe.devices(vendor) == []
+    assert f"acme-smi is not in PATH, {tmp_path / 'tools'}" in probe.looked_for(vendor)

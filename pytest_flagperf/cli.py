@@ -30,11 +30,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data.add_argument("--data-root", type=Path, help="as for pytest (default: FLAGPERF_DATA_ROOT, else the user cache)")
     data.set_defaults(run=_datasets)
 
+    devices = commands.add_parser("devices", help="list the devices of this host and how they are now")
+    devices.add_argument("--vendor", help="only this vendor's (default: every vendor known)")
+    devices.add_argument("--json", action="store_true", help="print every figure, as JSON")
+    devices.set_defaults(run=_devices)
+
+    doctor = commands.add_parser("doctor", help="say what is installed, found and free here, and what is in the way")
+    doctor.add_argument("--vendor", help="only this vendor (default: every vendor known)")
+    doctor.add_argument(
+        "--data-root", type=Path, help="as for pytest (default: FLAGPERF_DATA_ROOT, else the user cache)"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_doctor)
+
     metrics = commands.add_parser("metrics", help="list the metrics: unit, direction, formula")
     metrics.set_defaults(run=_metrics)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of result.json")
     schema.set_defaults(run=_schema)
+
+    take = commands.add_parser("import", help="FlagPerf's cases and vendor settings as commands and overlays of ours")
+    take.add_argument("path", type=Path, metavar="PATH", help="a clone, training/, a vendor's directory, or one file")
+    take.add_argument("--write", type=Path, metavar="DIR", help="write overlays, ini snippet and report there")
+    take.add_argument("--force", action="store_true", help="with --write: replace files that have another content")
+    take.add_argument("--json", action="store_true", help="print the plan as JSON")
+    take.add_argument(
+        "--vendor", metavar="NAME", help="FlagPerf's vendor (default: VENDOR, and every vendor's settings)"
+    )
+    take.set_defaults(run=_import, misused=take.error)
+
+    lint = commands.add_parser("lint", help="say what is wrong with a vendor's folder")
+    lint.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders, or directories of them")
+    lint.add_argument("--suites", action="append", default=[], type=Path, metavar="DIR", help="further suites")
+    lint.add_argument("--json", action="store_true", help="print the problems as JSON")
+    lint.set_defaults(run=_lint, misused=lint.error)
+
+    reference = commands.add_parser("reference", help="print what others published: FlagPerf's figures for NVIDIA")
+    reference.add_argument("model", nargs="?", metavar="MODEL", help="only this model's rows")
+    reference.add_argument("--json", action="store_true", help="print the rows as JSON")
+    reference.set_defaults(run=_reference)
 
     chosen = parser.parse_args(arguments)
     try:
@@ -90,6 +124,21 @@ def _datasets(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _devices(chosen: argparse.Namespace) -> int:
+    from pytest_flagperf import doctor
+
+    return doctor.devices(chosen.vendor, as_json=chosen.json)
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from pytest_flagperf import doctor
+
+    given = os.environ.get("FLAGPERF_DATA_ROOT")
+    return doctor.doctor(
+        chosen.vendor, as_json=chosen.json, data_root=chosen.data_root or (Path(given) if given else None)
+    )
+
+
 def _metrics(chosen: argparse.Namespace) -> int:
     import tabulate
 
@@ -104,6 +153,55 @@ def _schema(chosen: argparse.Namespace) -> int:
     from pytest_flagperf.result import schema
 
     print(json.dumps(schema(), indent=2))
+    return 0
+
+
+def _import(chosen: argparse.Namespace) -> int:
+    from pytest_flagperf.importing import plan as plans
+    from pytest_flagperf.importing import report
+
+    if chosen.force and chosen.write is None:
+        chosen.misused("--force does nothing without --write DIR")
+    try:
+        plan = plans.build(chosen.path, vendor=chosen.vendor)
+    except plans.NothingToImport as error:
+        chosen.misused(str(error))
+    print(json.dumps(report.document(plan), indent=2) if chosen.json else report.text(plan))
+    if chosen.write is not None:
+        for path in report.write(plan, chosen.write, force=chosen.force):
+            print(f"wrote {path}", file=sys.stderr)
+    return 1 if plan.lost else 0
+
+
+def _lint(chosen: argparse.Namespace) -> int:
+    from pytest_flagperf import lint
+
+    for directory in chosen.suites:
+        if not directory.is_dir():
+            chosen.misused(f"--suites: {directory} is not a directory")
+    try:
+        problems = lint.check(chosen.paths, chosen.suites)
+    except lint.NothingToLint as error:
+        chosen.misused(str(error))
+    if chosen.json:
+        rows = [{"file": str(p.file), "line": p.line, "code": p.code, "message": p.message} for p in problems]
+        print(json.dumps(rows, indent=2))
+    else:
+        for problem in problems:
+            print(problem)
+    return 1 if any(not problem.is_warning for problem in problems) else 0
+
+
+def _reference(chosen: argparse.Namespace) -> int:
+    import msgspec
+
+    from pytest_flagperf import references
+
+    found = references.rows(chosen.model)
+    if chosen.json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        print(references.table(found))
     return 0
 
 

@@ -95,7 +95,15 @@ def _recorded(session: Session, case: TrainingCase, run: Recorded, role: str, me
     resolved = _resolve(session, case, selection, role, metafunc)
     # What was run counts, not what would be run here and now.
     changed = tuple(text for text in resolved.deviations if text.startswith("target "))
-    resolved = replace(resolved, recorded=run, settings=run.settings, deviations=(*run.deviations, *changed))
+    resolved = replace(
+        resolved,
+        recorded=run,
+        settings=run.settings,
+        deviations=(*run.deviations, *changed),
+        division=run.division,
+        replaced=run.replaced,
+        stand_in=run.stand_in,
+    )
     if run.vendor and session.options.vendor is None:
         # Whose devices these were, not whose are here.
         resolved = replace(resolved, vendor=run.vendor)

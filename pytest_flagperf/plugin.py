@@ -80,9 +80,7 @@ def _says(config: pytest.Config) -> list[str]:
     if words.SESSION not in config.stash or config.get_verbosity() < 0:
         return []
     session = config.stash[words.SESSION]
-    count = session.vendor.count()
-    devices = f"{count} device{'s' if count != 1 else ''}"
-    return [f"flagperf: vendor {session.vendor.name}, {devices}, results in {session.directory}"]
+    return [f"flagperf: vendor {session.vendor.name}, {session.seen}, results in {session.directory}"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -91,8 +89,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" not in metafunc.fixturenames or type(case).__module__ != "pytest_flagperf.case":
         return
     from pytest_flagperf import collection
+    from pytest_flagperf.errors import ConfigurationError
 
-    collection.parametrize(metafunc, start(metafunc.config), case)
+    try:
+        collection.parametrize(metafunc, start(metafunc.config), case)
+    except ConfigurationError as error:
+        # It names file and key; where in the plugin that was found out helps nobody.
+        raise pytest.Collector.CollectError(f"ConfigurationError: {error}") from error
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -101,6 +104,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from pytest_flagperf import collection
 
         collection.check_marker_expression(config, config.stash[words.SESSION], items)
+        if hasattr(config, "workerinput"):
+            collection.order_for_packing(config.stash[words.SESSION], items)
 
 
 class _Controller:

@@ -22,6 +22,7 @@ from pytest_flagperf import measured
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf import samples
+from pytest_flagperf.case import Replacement
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Setting
@@ -44,7 +45,10 @@ NOT_LOGGED = "replayed from FlagPerf's log, which does not say what configuratio
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run found on disk: which case it is of, and its rounds."""
+    """A run found on disk: which case it is of, and its rounds.
+
+    A log of FlagPerf's does not say whether the vendor changed code: then the division is ``unknown``.
+    """
 
     model: str
     role: str
@@ -56,6 +60,9 @@ class Recorded:
     synthetic: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
+    division: str = "unknown"
+    replaced: Replacement | None = None
+    stand_in: str = ""
 
     @property
     def id(self) -> str:
@@ -145,9 +152,18 @@ def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
             synthetic=synthetic,
             settings={k: Setting(v, str(origins.get(k, path))) for k, v in case.get("config", {}).items()},
             deviations=tuple(map(str, case.get("deviations", ()))),
+            division=str(case.get("division", "closed")),
+            replaced=_replaced(case),
+            stand_in=str(case.get("device", {}).get("stand_in", "")),
         )
     except (KeyError, ConfigurationError) as error:
         raise ReplayError(f"{rounds[0] / 'case.json'} is not a case: {error}") from error
+
+
+def _replaced(case: Mapping[str, Any]) -> Replacement | None:
+    if not case.get("diff"):
+        return None
+    return Replacement(str(case["workload"]), Path(str(case["workload_directory"])), str(case["diff"]))
 
 
 def _read_case(round_directory: Path) -> dict[str, Any]:

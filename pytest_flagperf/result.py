@@ -21,7 +21,7 @@ from pytest_flagperf import metrics
 from pytest_flagperf.errors import ReplayError
 
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 class MetricValue(msgspec.Struct, frozen=True):

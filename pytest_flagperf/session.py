@@ -76,11 +76,11 @@ class Session:
 
     @cached_property
     def vendor_directories(self) -> list[Path]:
-        """Where vendors are looked for: those of other plugins and conftest files first, then the plugin's own."""
+        """Where vendors are looked for: those of conftest files and plugins, of installed packages, and our own."""
         found: list[Path] = []
         for paths in self.config.hook.pytest_flagperf_vendors(config=self.config):
             found += [Path(path) for path in paths]
-        return [*found, vendors.bundled()]
+        return [*found, *vendors.installed(), vendors.bundled()]
 
     @cached_property
     def vendor(self) -> Vendor:
@@ -96,6 +96,15 @@ class Session:
     def readings(self) -> list[Reading]:
         """The vendor's devices on this host, by its driver or else its device nodes. Raises ``ProbeError``."""
         return probe.devices(self.vendor)
+
+    @property
+    def seen(self) -> str:
+        """How many devices this host has, in words, or why nobody knows."""
+        try:
+            count = len(self.readings)
+        except ProbeError as error:
+            return f"devices unknown ({str(error).splitlines()[0]})"
+        return f"{count} device{'s' if count != 1 else ''}" + (f" ({self.chip[0]})" if self.chip else "")
 
     @cached_property
     def chip(self) -> tuple[str, Chip] | None:
@@ -211,6 +220,15 @@ class Session:
                 command.append(f"{option.flag}={one}")
         return command
 
+    def _devices(self) -> dict[str, Any]:
+        try:
+            readings = self.readings
+        except ProbeError as error:
+            return {"devices": None, "devices_error": str(error)}
+        told = ("index", "name", "uuid", "serial")
+        listed = [{key: getattr(one, key) for key in told if getattr(one, key) is not None} for one in readings]
+        return {"devices": len(readings), "device_list": listed}
+
     def _description(self) -> dict[str, Any]:
         return {
             "schema_version": result.SCHEMA_VERSION,
@@ -221,7 +239,7 @@ class Session:
             "versions": _versions(),
             "host": _host(),
             "vendor": self.vendor.name,
-            "devices": self.vendor.count(),
+            **self._devices(),
             "source": _commit(self.config.rootpath),
             "environment": masked_environment(os.environ),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,14 @@ def without_slow_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest -p no:anyio")
 
 
+@pytest.fixture(autouse=True)
+def docker_on_the_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's runtime is looked for on PATH."""
+    program = tmp_path_factory.mktemp("bin") / "docker"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
 @pytest.fixture
 def parsed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("FLAGPERF_DATA_ROOT")
@@ -52,6 +61,7 @@ TRIPLES = [
     ("precision", ("amp,bf16", "tf32", "fp16"), "precisions", (("amp", "bf16"), ("tf32",), ("fp16",))),
     ("topology", ("1x8", "2x8", "1x2"), "topologies", ((Topology(1, 8),), (Topology(2, 8),), (Topology(1, 2),))),
     ("scale", ("full,lite", "full", "lite"), "scales", (("full", "lite"), ("full",), ("lite",))),
+    ("monitor", ("0.5", "off", "2"), "monitor", (0.5, None, 2.0)),
     ("rounds", ("5", "3", "2"), "rounds", (5, 3, 2)),
     ("dataset", ("digits=/a", "digits=/b", "digits=/c"), "datasets", tuple({"digits": f"/{x}"} for x in "abc")),
     ("data-root", ("/a", "/b", "/c"), "data_root", (Path("/a"), Path("/b"), Path("/c"))),
@@ -60,6 +70,13 @@ TRIPLES = [
         tuple(f"{x}={HERE}" for x in words.FRAMEWORKS),
         "pythons",
         tuple({x: HERE} for x in words.FRAMEWORKS),
+    ),
+    ("container", ("acme:1", "acme:2", "acme:3"), "container", ("acme:1", "acme:2", "acme:3")),
+    (
+        "container-runtime",
+        ("docker", "podman", "apptainer"),
+        "container_runtime",
+        ("docker", "podman", "apptainer"),
     ),
     ("target", ("top1=0.5", "top1=0.6", "auc=0.7"), "targets", ({"top1": 0.5}, {"top1": 0.6}, {"auc": 0.7})),
     ("flagperf-timeout", ("60", "70.5", "1e3"), "timeout", (60, 70.5, 1000)),
@@ -84,6 +101,21 @@ def test_each_option_of_the_table_is_tested_above():
     assert {row[0].removeprefix("flagperf-") for row in TRIPLES} == {
         option.name.replace("_", "-").removeprefix("flagperf-") for option in options.TABLE
     }
+
+
+def test_with_a_container_the_interpreter_is_in_the_image_and_the_first_runtime_is_taken(parsed):
+    found = parsed("--container=acme:1", "--python=pytorch=/opt/none/bin/python")
+    assert found.pythons == {"pytorch": "/opt/none/bin/python"}
+    assert found.container_runtime == "docker"
+
+
+def test_without_a_runtime_a_container_is_a_usage_error(parsed, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(pytest.UsageError, match="--container: none of docker, podman, apptainer is on PATH"):
+        parsed("--container=acme:1")
+    with pytest.raises(pytest.UsageError, match="--container-runtime: podman is not on PATH"):
+        parsed("--container=acme:1", "--container-runtime=podman")
+    assert parsed("--container-runtime=podman").container is None
 
 
 def test_every_option_has_a_long_spelling_too(parsed):
@@ -153,6 +185,8 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
         ("--python=torch=/usr/bin/python3", ["--python: unknown name 'torch'. Known: pytorch, paddle, mindspore"]),
         ("--python=pytorch=/no/such/python", ["--python: /no/such/python is not an executable file"]),
         (f"--python=pytorch={TOY}", [f"--python: {TOY} is not an executable file"]),
+        ("--container-runtime=lxc", ["--container-runtime: 'lxc' is not one of docker, podman, apptainer"]),
+        ("--container=--privileged", ["--container: '--privileged' is not the name of an image"]),
         ("--target=top9=0.5", ["--target: unknown name 'top9'. Known: accuracy, auc", "top1, top5"]),
         ("--target=top1", ["--target: 'top1' is not written NAME=VALUE"]),
         ("--target=top1=high", ["--target: top1='high' is not a number"]),

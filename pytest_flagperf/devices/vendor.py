@@ -6,6 +6,7 @@ import glob
 import math
 import re
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ import msgspec
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.words import FRAMEWORKS
 from pytest_flagperf.words import PRECISIONS
+
+ENTRY_POINTS = "pytest_flagperf.vendors"
 
 
 class Detection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,6 +223,25 @@ def bundled() -> Path:
     package = Path(__file__).resolve().parent.parent
     inside = package / "vendors"
     return inside if inside.is_dir() else package.parent / "vendors"
+
+
+def installed() -> list[Path]:
+    """The directories of vendors that installed packages bring, by the entry point group ``pytest_flagperf.vendors``.
+
+    An entry point is a package that holds ``<vendor>/vendor.toml``, or a function that gives the directory, or several.
+    Raises ``ConfigurationError`` that names the entry point where it cannot be loaded.
+    """
+    found: list[Path] = []
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda one: one.name):
+        try:
+            loaded = entry.load()
+            given = loaded() if callable(loaded) else [Path(path) for path in loaded.__path__]
+        except Exception as error:  # somebody else's package: whatever it raises is told with its name
+            raise ConfigurationError(
+                f"entry point {entry.name} = {entry.value} of {ENTRY_POINTS}: {type(error).__name__}: {error}"
+            ) from error
+        found += [Path(given)] if isinstance(given, (str, Path)) else [Path(path) for path in given]
+    return found
 
 
 def names(directories: Iterable[Path]) -> dict[str, Path]:

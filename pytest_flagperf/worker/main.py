@@ -44,7 +44,8 @@ def build_workload(backend: Any, case: dict[str, Any], events: EventWriter) -> w
     """The case's workload, on this rank."""
     config = workloads.Config(case["config"])
     data = case["dataset"]
-    workload: workloads.Workload = workloads.load(case["workload_directory"], case["workload"])(
+    directory = case.get("workload_directory", case["directory"])
+    workload: workloads.Workload = workloads.load(directory, case["workload"], standard=case["directory"])(
         config=config,
         data=workloads.Data(
             name=data["name"], path=Path(data["path"]) if data.get("path") else None, synthetic=data["synthetic"]

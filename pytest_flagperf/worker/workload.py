@@ -137,16 +137,17 @@ class Workload:
         return range(self.ranks.rank, count, self.world_size)
 
 
-def load(directory: str, workload: str) -> Any:
+def load(directory: str, workload: str, *, standard: str = "") -> Any:
     """The class that ``workload`` (``module:Class``) names in the suite's ``directory``.
 
     The directory becomes a package of its own name, so that a suite's modules may import each other
-    (``from .digits import ...``) and one called ``paddle.py`` does not hide the framework.
+    (``from .digits import ...``) and one called ``paddle.py`` does not hide the framework. Where a vendor's own
+    workload is loaded, the directory is the vendor's, and modules that it lacks are those of the ``standard`` suite.
     """
     module_name, _, class_name = workload.partition(":")
     name = f"flagperf_workload_{zlib.crc32(directory.encode()):08x}"
     package = types.ModuleType(name)
-    package.__path__ = [directory]
+    package.__path__ = list(dict.fromkeys(filter(None, (directory, standard))))
     sys.modules.setdefault(name, package)
     module = importlib.import_module(f"{name}.{module_name}")
     try:

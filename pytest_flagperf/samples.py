@@ -244,12 +244,15 @@ def _energy(seen: Samples, window: Window, cards: Mapping[int, int] | None, note
 
 
 def _counted(samples: Sequence[Sample], window: Window) -> float | None:
-    """Energy by the device's own counter, interpolated at the window's ends; ``None`` where it does not cover it."""
+    """Energy by the device's own counter, interpolated at the window's ends; ``None`` where it does not cover it.
+
+    No device draws nothing: a counter that stands still does not count.
+    """
     points = [(one.monotonic, one.figures["energy"]) for one in samples if "energy" in one.figures]
     if any(after[1] < before[1] for before, after in itertools.pairwise(points)):
         return None
     ends = [_interpolated(points, moment) for moment in window]
-    return None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
+    return None if ends[0] is None or ends[1] is None or ends[1] <= ends[0] else ends[1] - ends[0]
 
 
 def _integral(points: Sequence[tuple[float, float]], window: Window) -> float | None:

@@ -55,6 +55,11 @@ def test_a_counter_that_starts_again_is_not_trusted():
     assert found.figures["energy"] == pytest.approx(50)
 
 
+def test_a_counter_that_stands_still_does_not_count():
+    assert samples.metrics_of(seen(every_second(power=5.0, energy=700.0)), WINDOW).figures["energy"] == pytest.approx(50)
+    assert "energy" not in samples.metrics_of(seen(every_second(energy=700.0)), WINDOW).figures
+
+
 def test_several_devices_draw_together():
     found = samples.metrics_of(seen(every_second(0, power=100.0), every_second(1, power=50.0), devices=(0, 1)), WINDOW)
     assert found.figures["power"] == pytest.approx(150)

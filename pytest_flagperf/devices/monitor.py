@@ -21,12 +21,16 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import ProbeError
 
+
+if TYPE_CHECKING:
+    from pytest_flagperf.devices.reading import Reading
 
 MONITOR = "monitor.jsonl"
 MONITOR_LOG = "monitor.log"
@@ -37,6 +41,7 @@ ROUND_VARIABLE = "FLAGPERF_ROUND"
 _PROCESSES_EVERY = 5.0  # seconds between looks at who uses the devices, where that costs a call of its own
 _END_PATIENCE = 3.0
 _COMMAND_LENGTH = 200
+_IDENTITY = ("name", "uuid", "serial", "bus_id")
 
 
 class Spec(NamedTuple):
@@ -102,6 +107,7 @@ class Monitor:
         self._prober: Any = None
         self._processes_due = 0.0
         self._said: dict[int, object] = {}
+        self._identity: dict[int, dict[str, Any]] = {}
         self._problem = ""
         self._seen_host = False
         self._blind = False
@@ -152,8 +158,7 @@ class Monitor:
         missing = [index for index in self.spec.devices if index not in readings]
         for index in self.spec.devices:
             if index in readings:
-                figures = {k: v for k, v in asdict(readings[index]).items() if v is not None and k != "processes"}
-                self._write("sample", moment, device=figures.pop("index"), **figures)
+                self._write("sample", moment, device=index, **self._figures(readings[index]))
         if missing:
             self._gap(ProbeError(f"{prober.source} did not tell of device {', '.join(map(str, missing))}"), began)
         else:
@@ -161,6 +166,15 @@ class Monitor:
         if moment >= self._processes_due:
             self._processes_due = moment + _PROCESSES_EVERY
             self._look_at_processes(prober)
+
+    def _figures(self, reading: Reading) -> dict[str, Any]:
+        """What is known of a device now; who it is only where that is news: a day has 86,400 lines a device."""
+        known = {k: v for k, v in asdict(reading).items() if v is not None and k not in ("index", "processes")}
+        identity = {k: known[k] for k in _IDENTITY if k in known}
+        if self._identity.get(reading.index) == identity:
+            return {k: v for k, v in known.items() if k not in identity}
+        self._identity[reading.index] = identity
+        return known
 
     def _open(self) -> Any:
         if self._prober is None:

@@ -204,14 +204,20 @@ class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None
 
 
+# Of PCI's classes: display controllers, processors (co-processor), processing accelerators. A vendor's network cards and
+# the bridges of its processors are no devices of ours.
+_PCI_CLASSES = ("0x03", "0x0b", "0x12")
+
+
 def _on_pci(vendors: Iterable[str], devices: Path = Path("/sys/bus/pci/devices")) -> bool:
-    """Whether a device of one of these PCI vendors is on this host; where nobody can say, it may be."""
+    """Whether an accelerator of one of these PCI vendors is on this host; where nobody can say, it may be."""
     if not devices.is_dir():
         return True
     wanted = {vendor.casefold() for vendor in vendors}
     for path in devices.glob("*/vendor"):
         try:
-            if path.read_text().strip().casefold() in wanted:
+            known = path.read_text().strip().casefold() in wanted
+            if known and path.with_name("class").read_text().startswith(_PCI_CLASSES):
                 return True
         except OSError:
             continue

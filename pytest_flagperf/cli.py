@@ -30,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data.add_argument("--data-root", type=Path, help="as for pytest (default: FLAGPERF_DATA_ROOT, else the user cache)")
     data.set_defaults(run=_datasets)
 
+    known = commands.add_parser(
+        "vendors", help="list the vendors that are known, or the chips of one and their figures"
+    )
+    known.add_argument("name", nargs="?", help="list this vendor's chips: peaks, memory, TDP, with their sources")
+    known.set_defaults(run=_vendors)
+
     devices = commands.add_parser("devices", help="list the devices of this host and how they are now")
     devices.add_argument("--vendor", help="only this vendor's (default: every vendor known)")
     devices.add_argument("--json", action="store_true", help="print every figure, as JSON")
@@ -121,6 +127,20 @@ def _datasets(chosen: argparse.Namespace) -> int:
     print(f"{found.name}: {found.path}\n  {splits}\n  checksum {found.checksum}")
     for note in found.notes:
         print(f"  {note}")
+    return 0
+
+
+def _vendors(chosen: argparse.Namespace) -> int:
+    import tabulate
+
+    from pytest_flagperf import doctor
+    from pytest_flagperf.devices import catalogue
+
+    found = doctor.chosen(chosen.name)
+    rows = catalogue.chip_rows(found) if chosen.name else [catalogue.vendor_row(one) for one in found]
+    headers = catalogue.CHIP_COLUMNS if chosen.name else catalogue.VENDOR_COLUMNS
+    widths = [None, None, 30, None, None, None, 30, 50] if chosen.name else None
+    print(tabulate.tabulate(rows, headers=headers, disable_numparse=True, maxcolwidths=widths))
     return 0
 
 

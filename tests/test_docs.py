@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from pytest_flagperf import options
 from pytest_flagperf import perflog
 from pytest_flagperf import result
 from pytest_flagperf.datasets import registry
+from pytest_flagperf.devices import catalogue
 from pytest_flagperf.devices import vendor
 from tests.conftest import ROOT
 
@@ -124,6 +126,13 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
     assert f"`{options.JUNIT_PROPERTIES}`" in (DOCS / "reference" / "options.md").read_text(encoding="utf-8")
 
 
+def test_the_table_of_vendors_is_that_of_the_code() -> None:
+    shipped = [vendor.load(path) for path in vendor.names([vendor.bundled()]).values()]
+    expected = ["| " + " | ".join(catalogue.vendor_row(one)) + " |" for one in shipped]
+    page = (DOCS / "reference" / "vendors.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in page if line.startswith("| ")][1:] == expected
+
+
 def test_the_tables_of_metrics_are_those_of_the_code() -> None:
     page = {row[0].strip("`"): tuple(row[1:4]) for row in rows(DOCS / "reference" / "metrics.md") if row[0][0] == "`"}
     # A metric that another test registered is none of the plugin's.
@@ -219,3 +228,14 @@ def test_a_missing_dataset_of_the_example_says_what_to_get(example: Path) -> Non
     output = pytest_run(example, "perceptron", "-m", "throughput", "--framework=pytorch", "--scale=full", empty, code=1)
     assert "download the four files of MNIST" in output
     assert "--dataset mnist=/path/to/mnist" in output
+
+
+def test_the_example_parser_of_a_vendor_reads_and_refuses(tmp_path: Path) -> None:
+    files = named(DOCS / "how-to" / "add-a-vendor.md", "python")
+    write(files, tmp_path)
+    spec = importlib.util.spec_from_file_location("smi", tmp_path / "vendors" / "acme" / "smi.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert [(one.index, one.temperature) for one in module.table("0 41\n1 N/A\n")] == [(0, 41.0), (1, None)]
+    with pytest.raises(errors.ProbeError):
+        module.table("0 41 x\n")

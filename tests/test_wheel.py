@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -71,3 +72,49 @@ def test_the_flagperf_command_is_installed(python: Path) -> None:
     command = [str(python.parent / "flagperf"), "datasets"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert "imagenet2012" in listed
+
+
+def test_a_vendors_own_package_is_installed_and_its_vendor_runs(
+    python: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, data_root: Path
+) -> None:
+    """The example repository, as its README says. It comes last: the environment has its vendor from here on."""
+    example = tmp_path_factory.mktemp("repo") / "vendor-repo"
+    shutil.copytree(ROOT / "examples" / "vendor-repo", example, ignore=shutil.ignore_patterns("__pycache__"))
+    install = [str(python), "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), str(example)]
+    subprocess.run(install, check=True, timeout=600)
+    environment = {
+        **os.environ,
+        "FLAGPERF_DATA_ROOT": str(data_root),
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [str(python), "-m", "pytest", "--pyargs", "flagperf_suites", "-m", "wide_deep and pytorch"]
+    done = subprocess.run(
+        [*command, "--vendor=example"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("flagperf-results/*/*/result.json")]
+    for result in results:
+        assert (result["case"]["vendor"], result["case"]["chip"], result["verdict"]) == ("example", "E1", "passed")
+        assert result["case"]["division"] == "closed"
+        assert result["deviations"][0].startswith("learning_rate = 0.0025 (standard case: 0.002)")
+        assert result["metrics"]["cpu_utilization"]["value"] > 0
+        assert result["metrics"]["device_utilization"]["value"] > 0
+
+    # Its own checks too, which run its `lint` and `devices`.
+    own = subprocess.run(
+        [str(python), "-m", "pytest", str(example / "tests"), "-q"],
+        cwd=example,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert own.returncode == 0, own.stdout + own.stderr

@@ -5,7 +5,9 @@ This is where the rooms meet; what each does it does itself.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
@@ -104,10 +106,21 @@ class Launcher:
             waiting=lambda who: self.progress.line(case.label, f"waiting for {devices.vendor} ({who})"),
         ) as lease:
             attempt.devices += lease.devices
-            for number in range(1, self.session.options.rounds + 1):
-                one = Round(self.session, case, directory, number, lease, dataset, self.progress)
-                attempt.note(one.run(attempt.rounds))
+            with self._entered(case, devices, lease):
+                for number in range(1, self.session.options.rounds + 1):
+                    one = Round(self.session, case, directory, number, lease, dataset, self.progress)
+                    attempt.note(one.run(attempt.rounds))
         self.progress.end()
+
+    @contextlib.contextmanager
+    def _entered(self, case: ResolvedCase, devices: Devices, lease: leases.Lease) -> Iterator[None]:
+        """A line in the ledger once the lease is held and one before it ends: they prove that no two overlapped."""
+        held = {"case": case.id, "vendor": devices.vendor, "devices": lease.devices, "requested": lease.requested}
+        self.session.ledger("lease_start", **held, granted=lease.granted, available=devices.available)
+        try:
+            yield
+        finally:
+            self.session.ledger("lease_end", **held)
 
     def _replay(self, case: ResolvedCase, attempt: Attempt) -> None:
         """Measure each recorded round; nothing is launched."""

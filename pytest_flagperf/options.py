@@ -65,6 +65,8 @@ TABLE = (
     Option("dataset", "NAME=PATH", "Where a dataset is; NAME=synthetic for throughput only", many=True),
     Option("data_root", "DIR", "Where datasets are looked for and small ones are prepared (default: user cache)"),
     Option("python", "FRAMEWORK=PATH", "Interpreter that a framework is installed in (default: pytest's)", many=True),
+    Option("container", "IMAGE", "Image to run the workloads in (default: none, they run on the host)"),
+    Option("container_runtime", "NAME", "docker, podman or apptainer (default: the first of them that is on PATH)"),
     Option("target", "METRIC=VALUE", "Replace the bound of a target of every case that has it", many=True),
     Option("timeout", "SECONDS", "Longest time a round may take (default: none)"),
     Option("stall_timeout", "SECONDS", "A rank that writes no event for so long is stalled (default: 300)"),
@@ -123,6 +125,8 @@ class Options:
     datasets: Mapping[str, str] = field(default_factory=dict)
     data_root: Path | None = None
     pythons: Mapping[str, str] = field(default_factory=dict)
+    container: str | None = None
+    container_runtime: str | None = None
     targets: Mapping[str, float] = field(default_factory=dict)
     timeout: float | None = None
     stall_timeout: float = 300.0
@@ -178,7 +182,8 @@ def parse(config: pytest.Config) -> Options:
             rounds=int(_number(raw, "rounds", 1, whole=True)),
             datasets=_datasets(config, raw),
             data_root=_path(config, raw, "data_root"),
-            pythons={name: _interpreter(path) for name, path in _pairs(raw, "python", words.FRAMEWORKS).items()},
+            pythons=_interpreters(raw),
+            **_container(config, raw),
             targets=_targets(raw),
             timeout=_number(raw, "timeout", 0.0) or None,
             stall_timeout=_number(raw, "stall_timeout", 300.0),
@@ -273,6 +278,30 @@ def _path(config: pytest.Config, raw: Mapping[str, Any], name: str) -> Path | No
 
 def _option(name: str) -> Option:
     return next(option for option in TABLE if option.name == name)
+
+
+def _container(config: pytest.Config, raw: Mapping[str, Any]) -> dict[str, str]:
+    """The image and the runtime that is there for it. Without an image nobody needs the runtime."""
+    from pytest_flagperf.launch import runtimes
+
+    name = raw.get("container_runtime")
+    if name not in (None, *runtimes.RUNTIMES):
+        raise pytest.UsageError(f"--container-runtime: {name!r} is not one of {', '.join(runtimes.RUNTIMES)}")
+    if "container" not in raw:
+        return {"container_runtime": name} if name else {}
+    runtime, image = runtimes.find(name), runtimes.check_name(raw["container"])
+    return {
+        "container": str(_base(config, "container") / image) if runtime == "apptainer" else image,
+        "container_runtime": runtime,
+    }
+
+
+def _interpreters(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Framework → interpreter; with a container one of its image, which cannot be looked at from here."""
+    from pytest_flagperf import words
+
+    pairs = _pairs(raw, "python", words.FRAMEWORKS)
+    return pairs if "container" in raw else {name: _interpreter(path) for name, path in pairs.items()}
 
 
 def _interpreter(text: str) -> str:

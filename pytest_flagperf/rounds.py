@@ -28,7 +28,9 @@ from pytest_flagperf.devices.monitor import Spec as MonitorSpec
 from pytest_flagperf.devices.monitor import watching
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import FlagPerfError
+from pytest_flagperf.launch import containers
 from pytest_flagperf.launch import engines
+from pytest_flagperf.launch import runtimes
 from pytest_flagperf.launch.diagnosis import failure
 from pytest_flagperf.launch.job import JobOutcome
 from pytest_flagperf.launch.job import JobSpec
@@ -40,6 +42,7 @@ from pytest_flagperf.provision import Data
 from pytest_flagperf.reports.progress import Progress
 from pytest_flagperf.run import round_result
 from pytest_flagperf.session import Session
+from pytest_flagperf.session import masked_environment
 
 
 class Round:
@@ -63,6 +66,7 @@ class Round:
         self.name = uuid.uuid4().hex
         self.seed = int(case.config.get("seed", 1)) + number - 1
         self.started = time.time()
+        self.container: containers.Container | None = None
 
     def run(self, rounds: list[results.RoundResult]) -> Measured:
         """Run, and append what came of it to ``rounds``, whatever it is; the ledger has a line before and after."""
@@ -90,6 +94,7 @@ class Round:
 
     def _measure(self) -> Measured:
         __tracebackhide__ = True
+        self.container = self._container()
         case_file = self.directory / "case.json"
         results.write_json(case_file, self._case_document())
         topology = self.case.selection.topology
@@ -110,7 +115,7 @@ class Round:
         return run_job(
             JobSpec(
                 engine=engines.engine_for(self.case.selection.framework, topology.world_size),
-                python=self.session.python(self.case.selection.framework),
+                python=self._python(),
                 case_file=case_file,
                 host_dir=self.host_dir,
                 nproc=topology.devices,
@@ -118,6 +123,7 @@ class Round:
                 timeout=self.session.options.timeout,
                 stall_timeout=self.session.options.stall_timeout,
                 lease_fds=self.lease.files,
+                container=self.container,
             ),
             on_poll=_and_alive(watch),
         )
@@ -154,6 +160,7 @@ class Round:
             "seed": self.seed,
             "directory": str(case.directory),
             "division": case.division,
+            **({"diff": case.replaced.diff} if case.replaced else {}),
             "workload_directory": str(case.workload_directory),
             "workload": case.workload,
             "config": case.config,
@@ -173,6 +180,7 @@ class Round:
                 "tf32_switches": support.tf32_switches,
                 "indices": list(self.lease.devices),
             },
+            **({"container": self.container.record()} if self.container else {}),
             "dataset": {
                 "name": self.dataset.name,
                 "synthetic": self.dataset.synthetic,
@@ -184,7 +192,7 @@ class Round:
     def _environment(self) -> dict[str, str]:
         vendor, ranks = self.session.vendor, self.case.selection.topology.devices
         support = self.session.support(self.case.selection.framework)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
+        environment = self._our_environment()
         environment.update(vendor.environment)
         environment.update(support.environment)
         if vendor.visible_devices:
@@ -197,7 +205,44 @@ class Round:
             environment["FLAGPERF_AFFINITY"] = json.dumps(parts)
         environment["PYTHONUNBUFFERED"] = "1"
         environment[ROUND_VARIABLE] = self.name
+        if self.container is not None:
+            self._contain(environment)
         return environment
+
+    def _our_environment(self) -> dict[str, str]:
+        """What the job gets of this process' environment; in a container only what means the same in there."""
+        if self.container is not None:
+            return containers.carried({name: os.environ[name] for name in masked_environment(os.environ)})
+        return {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
+
+    def _contain(self, environment: dict[str, str]) -> None:
+        """What the vendor says of the environment in containers; one with the leased devices alone needs no choice."""
+        assert self.container is not None
+        vendor = self.session.vendor
+        if containers.holds_only_leased(vendor.container, self.container.runtime.name):
+            for name in (vendor.visible_devices, *vendor.also_visible):
+                environment.pop(name, None)
+        environment.update(containers.expand_environment(vendor.container, self.lease.devices))
+
+    def _container(self) -> containers.Container | None:
+        """What the round's container is made of, where ``--container`` names an image."""
+        options, case = self.session.options, self.case
+        if options.container is None or options.container_runtime is None:
+            return None
+        data = [self.dataset.found.path] if self.dataset.found else []
+        return runtimes.prepare(
+            options.container_runtime,
+            options.container,
+            self.session.vendor.container,
+            self.lease.devices,
+            [case.directory, case.workload_directory, *data],
+        )
+
+    def _python(self) -> str:
+        framework = self.case.selection.framework
+        if self.container is not None:
+            return self.session.options.pythons.get(framework, containers.PYTHON)
+        return self.session.python(framework)
 
     def _result(self, measured: Measured, failed: FlagPerfError | None) -> results.RoundResult:
         return round_result(self.number, self.seed, self.directory, self.started, measured, failed)

@@ -3,36 +3,124 @@
 A lease is one ``flock`` a device, taken all or none. The kernel drops it with its last holder, so a dead process
 never keeps a device. The job's supervisor inherits the locked files: a device stays leased until the last rank
 is gone, even if pytest was killed.
+
+Who asks draws a ticket, a file with the next number, and holds it locked while waiting; the kernel drops that lock too.
+Whoever could use a device that an earlier ticket is for waits behind it. So requests are served in the order they were
+made, the one for many devices is not overtaken by those for few, and nobody holds devices while waiting for more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import json
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from pytest_flagperf.errors import DeviceUnavailable
 
 
-# How often the first in the queue looks again: a device is free when a job of seconds to days has ended.
-POLL_INTERVAL = 0.05
-MOST_DEVICES = 1024
+# How often who waits looks again, in seconds: one lock is tried then, or by the first in the queue one for each device.
+# It adds to the wait of each in turn, so it is short beside the shortest job; looking costs some 0.5 % of a core.
+TICK = 0.02
+TELL = 1.0
+
+_MOST_BYTES = 65536
+# What opening says of a ticket that is gone, of a link, and of a socket.
+_NONE_OF_OURS = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Devices that are ours until the lease is released. ``files`` are the locked file descriptors."""
+    """Devices that are ours until the lease is released.
+
+    ``files`` are the locked file descriptors. ``requested`` and ``granted`` are Unix times: of two requests that could
+    use the same devices, the one that was requested first was granted first.
+    """
 
     devices: tuple[int, ...]
     files: tuple[int, ...]
+    requested: float | None = None
+    granted: float | None = None
+
+
+@contextlib.contextmanager
+def leased(
+    vendor: str,
+    available: Sequence[int],
+    wanted: int,
+    *,
+    owner: str,
+    waiting: Callable[[str], None] = lambda who: None,
+) -> Iterator[Lease]:
+    """Hold ``wanted`` of the ``available`` devices; waits in turn while others have them.
+
+    ``waiting`` is called about once a second with a text that says who holds them. Raises ``DeviceUnavailable`` where
+    there are fewer devices than wanted, however long one waits.
+    """
+    if not 0 < wanted <= len(available):
+        raise DeviceUnavailable(
+            f"{wanted} devices of {vendor} are needed, {len(available)} are there"
+            f" ({', '.join(map(str, available)) or 'none'})"
+        )
+    waiter = _Waiter(waiting, lambda: [holder(vendor, device) for device in available])
+    with _opened(vendor, available) as files:
+        with _queued(vendor, available, owner, waiter) as ticket:
+            ticket.wait_for_turn(waiter)
+            devices = waiter.until(lambda: _take(files, wanted))
+            # While the ticket is still there: the next in the queue is granted its devices later than this.
+            granted = time.time()
+        lease = Lease(devices, tuple(files[device] for device in devices), ticket.requested, granted)
+        try:
+            for handle in lease.files:
+                _write(handle, _Record(os.getpid(), owner))
+            yield lease
+        finally:
+            for handle in lease.files:
+                os.ftruncate(handle, 0)
+
+
+def holder(vendor: str, device: int) -> str:
+    """Who holds a device, as it wrote itself into the lock file, for messages; empty where nobody did."""
+    try:
+        handle = os.open(_path(vendor, str(device)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return str(_read(handle) or "")
+    finally:
+        os.close(handle)
+
+
+def held_by(vendor: str, device: int) -> str:
+    """Who holds a device now, for a person who looks; empty where nobody does, whatever a dead holder left written."""
+    try:
+        handle = os.open(_path(vendor, str(device)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return str(_read(handle) or "somebody")
+    else:
+        return ""
+    finally:
+        os.close(handle)
 
 
 def directory() -> Path:
@@ -63,120 +151,209 @@ def _shared() -> Path:
     raise DeviceUnavailable("neither /run/lock nor /tmp can be written by everybody; set FLAGPERF_LEASE_DIR")
 
 
-def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        # Without O_CREAT first: Linux refuses that flag on another user's file in a sticky directory.
-        with contextlib.suppress(FileNotFoundError):
-            return os.open(path, flags)
-        handle = os.open(path, flags | os.O_CREAT, 0o666)
-        with contextlib.suppress(PermissionError):
-            os.fchmod(handle, 0o666)
-        return handle
-    except OSError as error:
-        raise DeviceUnavailable(f"the lock file {path} cannot be opened: {error}") from error
+def choose(free: Sequence[int], wanted: int) -> list[int]:
+    """``wanted`` of the ``free`` devices: the first ones, but whole aligned groups where there are any.
+
+    Two of a card, four of a board: devices of a group are numbered in a row, from a multiple of its size. Three devices
+    are a group of two and one more.
+    """
+    chosen: list[int] = []
+    left = list(free)
+    size = 1 << max(wanted.bit_length() - 1, 0)
+    while len(chosen) < wanted and left:
+        group = _aligned(left, size) if size <= wanted - len(chosen) else []
+        chosen += group
+        left = [device for device in left if device not in group]
+        size = size if group else size // 2
+    return chosen
 
 
-def _try_lock(path: Path) -> int | None:
-    handle = _open(path)
+def _aligned(free: Sequence[int], size: int) -> list[int]:
+    for device in free:
+        start = device - device % size
+        group = list(range(start, start + size))
+        if set(group).issubset(free):
+            return group
+    return []
+
+
+class _Record(msgspec.Struct):
+    """What a lock file says of who holds it; ``devices`` are those that a ticket is for."""
+
+    pid: int
+    owner: str
+    devices: list[int] = []
+
+    def __str__(self) -> str:
+        return f"pid {self.pid}, {self.owner[:200]}"
+
+
+def _write(handle: int, record: _Record) -> None:
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, msgspec.json.encode(record), 0)
+
+
+def _read(handle: int) -> _Record | None:
+    """The record in a file that every user may write; ``None`` where it is none of ours."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
+        return msgspec.json.decode(os.pread(handle, _MOST_BYTES, 0), type=_Record)
+    except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    return handle
 
 
 def _path(vendor: str, name: str) -> Path:
     return directory() / f"{vendor}-{name}.lock"
 
 
-def holder(vendor: str, device: int) -> str:
-    """Who wrote itself into a device's lock file last, for messages; empty where nobody did."""
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        record = json.loads(_path(vendor, str(device)).read_text(encoding="utf-8", errors="replace"))
-        return f"pid {int(record['pid'])}, {str(record['owner'])[:200]}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        # Without O_CREAT first: Linux refuses that flag on another user's file in a sticky directory.
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags)
+        return _shared_with_all(os.open(path, flags | os.O_CREAT, 0o666))
+    except OSError as error:
+        raise DeviceUnavailable(f"the lock file {path} cannot be opened: {error}") from error
 
 
-def _take(vendor: str, available: Sequence[int], wanted: int) -> Lease | None:
-    """``wanted`` of the ``available`` devices now, or none of them."""
-    taken: dict[int, int] = {}
-    for device in available:
-        handle = _try_lock(_path(vendor, str(device)))
-        if handle is not None:
-            taken[device] = handle
-            if len(taken) == wanted:
-                return Lease(tuple(taken), tuple(taken.values()))
-    for handle in taken.values():
-        os.close(handle)
-    return None
+def _shared_with_all(handle: int) -> int:
+    """Undo what the umask took from a file that was made; one that another user made a moment ago is left alone."""
+    with contextlib.suppress(PermissionError):
+        os.fchmod(handle, 0o666)
+    return handle
+
+
+def _lock(handle: int, how: int) -> bool:
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
-def leased(
-    vendor: str,
-    available: Sequence[int],
-    wanted: int,
-    *,
-    owner: str,
-    waiting: Callable[[str], None] = lambda who: None,
-) -> Iterator[Lease]:
-    """Hold ``wanted`` of the ``available`` devices; waits in turn while others have them.
+def _opened(vendor: str, devices: Sequence[int]) -> Iterator[dict[int, int]]:
+    """The open lock file of each device; closing it releases what of it is locked."""
+    with contextlib.ExitStack() as opened:
+        files = {}
+        for device in devices:
+            files[device] = _open(_path(vendor, str(device)))
+            opened.callback(os.close, files[device])
+        yield files
 
-    ``waiting`` is called about once a second with a text that says who holds them. Raises ``DeviceUnavailable`` where
-    there are fewer devices than wanted, however long one waits.
-    """
-    if wanted > len(available):
-        raise DeviceUnavailable(
-            f"{wanted} devices of {vendor} are needed, {len(available)} are there"
-            f" ({', '.join(map(str, available)) or 'none'})"
-        )
-    lease = _wait(vendor, available, wanted, waiting)
+
+def _take(files: Mapping[int, int], wanted: int) -> tuple[int, ...]:
+    """``wanted`` of the devices now, or none of them; in the order of ``files``."""
+    free = [device for device, handle in files.items() if _lock(handle, fcntl.LOCK_EX)]
+    chosen = choose(free, wanted) if len(free) >= wanted else []
+    for device in free:
+        if device not in chosen:
+            fcntl.flock(files[device], fcntl.LOCK_UN)
+    return tuple(device for device in free if device in chosen)
+
+
+class _Waiter:
+    """Looks again every ``TICK`` seconds, and says about once a second whom one waits for."""
+
+    def __init__(self, say: Callable[[str], None], holders: Callable[[], Iterable[str]]) -> None:
+        self._say, self._holders = say, holders
+        self._next = 0.0
+
+    def until(self, condition: Callable[[], T], also: str = "") -> T:
+        """What ``condition`` gives, once that is true. ``also`` is told beside who holds the devices."""
+        while not (found := condition()):
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + TELL
+                self._say("; ".join(dict.fromkeys(filter(None, (*self._holders(), also)))))
+            time.sleep(TICK)
+        return found
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    """A place in the queue for any of ``devices``. ``earlier`` are the tickets drawn before it, the last one first."""
+
+    devices: frozenset[int]
+    requested: float
+    earlier: tuple[Path, ...]
+
+    def wait_for_turn(self, waiter: _Waiter) -> None:
+        """Wait until no earlier ticket is left that is for a device this one could use.
+
+        One at a time is looked at, and each once: none can come before this one any more.
+        """
+        for path in self.earlier:
+            handle = _waiting_ticket(path)
+            if handle is None:
+                continue
+            try:
+                record = _read(handle)
+                if record is None or not self.devices.isdisjoint(record.devices):
+                    gone = partial(_lock, handle, fcntl.LOCK_SH)
+                    waiter.until(gone, f"queued before: {record or path}")
+                    _remove(path)
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def _queued(vendor: str, devices: Sequence[int], owner: str, waiter: _Waiter) -> Iterator[_Ticket]:
+    """Draw the next ticket and keep it until the end of the block, or of the process."""
+    with contextlib.ExitStack() as drawn:
+        # Under this lock a ticket is not seen before it is whole, and the times of requests follow the numbers.
+        with _locked(_path(vendor, "queue"), waiter):
+            numbers = sorted(_tickets(vendor), reverse=True)
+            path = _path(vendor, f"ticket-{numbers[0] + 1 if numbers else 1}")
+            handle = _make(path)
+            drawn.callback(os.close, handle)
+            drawn.callback(path.unlink, missing_ok=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            _write(handle, _Record(os.getpid(), owner, list(devices)))
+            requested = time.time()
+        earlier = tuple(_path(vendor, f"ticket-{number}") for number in numbers)
+        yield _Ticket(frozenset(devices), requested, earlier)
+
+
+def _make(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        record = json.dumps({"pid": os.getpid(), "owner": owner}).encode()
-        for handle in lease.files:
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, record, 0)
-        yield lease
+        return _shared_with_all(os.open(path, flags, 0o666))
+    except OSError as error:
+        raise DeviceUnavailable(f"the ticket {path} cannot be made: {error}") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path, waiter: _Waiter) -> Iterator[None]:
+    handle = _open(path)
+    try:
+        # Not a lock that blocks: who is stopped or hostile in there must not silence all others.
+        waiter.until(lambda: _lock(handle, fcntl.LOCK_EX), f"{path} is locked")
+        yield
     finally:
-        for handle in lease.files:
-            os.close(handle)
+        os.close(handle)
 
 
-def _wanted_first(vendor: str) -> set[int]:
-    """The devices that the first in the queue waits for any of; of a record that cannot be read, all there are."""
+def _tickets(vendor: str) -> list[int]:
+    pattern = re.compile(re.escape(vendor) + r"-ticket-([1-9][0-9]*)\.lock")
+    return [int(match[1]) for match in map(pattern.fullmatch, os.listdir(directory())) if match]
+
+
+def _waiting_ticket(path: Path) -> int | None:
+    """The open file of a ticket whose owner still waits. One that a dead process left is removed, if that is ours."""
     try:
-        record = json.loads(_path(vendor, "queue").read_text(encoding="utf-8", errors="replace"))
-        return {int(device) for device in record["devices"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set(range(MOST_DEVICES))
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NONE_OF_OURS:
+            return None
+        raise DeviceUnavailable(f"the ticket {path} cannot be read: {error}") from error
+    if not _lock(handle, fcntl.LOCK_SH):
+        return handle
+    _remove(path)
+    os.close(handle)
+    return None
 
 
-def _wait(vendor: str, available: Sequence[int], wanted: int, waiting: Callable[[str], None]) -> Lease:
-    """One at a time looks for devices, the others queue behind it: who needs many is not overtaken for ever.
-
-    Only who may not use any device that the first in the queue waits for passes it by.
-    """
-    told = 0.0
-    turn: int | None = None
-    lease: Lease | None = None
-    try:
-        while lease is None:
-            if turn is None:
-                turn = _try_lock(_path(vendor, "queue"))
-                if turn is not None:
-                    os.ftruncate(turn, 0)
-                    os.pwrite(turn, json.dumps({"pid": os.getpid(), "devices": list(available)}).encode(), 0)
-            if turn is not None or not _wanted_first(vendor).intersection(available):
-                lease = _take(vendor, available, wanted)
-            if lease is None:
-                if time.monotonic() - told >= 1:
-                    told = time.monotonic()
-                    waiting("; ".join(filter(None, (holder(vendor, device) for device in available))))
-                time.sleep(POLL_INTERVAL)
-    finally:
-        if turn is not None:
-            os.close(turn)
-    return lease
+def _remove(ticket: Path) -> None:
+    """Clean up after a dead process. What another user's left stays there, and counts for nothing."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        ticket.unlink()

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from pytest_flagperf.devices.reading import FIELDS
+from pytest_flagperf.devices.reading import UNITS
 from pytest_flagperf.devices.reading import Process
 from pytest_flagperf.devices.reading import Reading
 from pytest_flagperf.devices.reading import checked
 from pytest_flagperf.devices.reading import convert
 from pytest_flagperf.devices.reading import is_unknown
 from pytest_flagperf.devices.reading import quantity
+from pytest_flagperf.devices.reading import whole
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ProbeError
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 # A host of 16 devices prints about a megabyte at its most talkative.
 MOST_BYTES = 4 * 2**20
 _SHOWN = 800
+_LONGEST_ROW = 10_000
 
 
 def parse(vendor: Vendor, name: str, printed: bytes | str) -> list[Reading]:
@@ -56,15 +59,27 @@ def parse(vendor: Vendor, name: str, printed: bytes | str) -> list[Reading]:
         if not text.strip():
             raise ProbeError("it printed nothing")
         readings = checked(_reader(vendor, output)(text))
-        if not readings:
+        if not readings and not _only_processes(vendor, name):
             raise ProbeError("no device is in it")
         return readings
     except ProbeError as error:
-        raise ProbeError(f"{vendor.name}: the output {name} cannot be understood: {error}{shown(text)}") from None
-    except (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        problem = _short(str(error))
+        raise ProbeError(f"{vendor.name}: the output {name} cannot be understood: {problem}{shown(text)}") from None
+    except (ArithmeticError, LookupError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         # A parser stumbled over what its author did not think of: the text says more than its traceback.
-        problem = f"{type(error).__name__}: {error}"
+        problem = _short(f"{type(error).__name__}: {error}")
         raise ProbeError(f"{vendor.name}: the output {name} cannot be understood: {problem}{shown(text)}") from error
+
+
+def _only_processes(vendor: Vendor, name: str) -> bool:
+    """Whether an output is a list of processes alone: an idle host has an empty one."""
+    used = {probe.output for probe in vendor.probe}
+    return name not in used and any(probe.processes_output == name for probe in vendor.probe)
+
+
+def _short(problem: str) -> str:
+    # A problem may quote a cell, and a cell may be as long as the text.
+    return problem if len(problem) <= _SHOWN else f"{problem[:_SHOWN]}…"
 
 
 def shown(text: str) -> str:
@@ -112,13 +127,6 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _whole(text: str) -> str:
-    # A row that ends in the middle may end in the middle of a figure: 98 of 98304 is a figure too.
-    if not text.endswith("\n"):
-        raise ProbeError("its last line is cut off")
-    return text
-
-
 def _reading(cells: Mapping[str, str], output: Output, unknown: Sequence[str], number: int) -> Reading:
     values = convert(dict(cells), output.units, unknown=unknown)
     # Tools that print no index list their devices in its order.
@@ -127,7 +135,7 @@ def _reading(cells: Mapping[str, str], output: Output, unknown: Sequence[str], n
 
 
 def _csv(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]:
-    rows = [[cell.strip() for cell in row] for row in csv.reader(_whole(text).splitlines()) if row]
+    rows = [[cell.strip() for cell in row] for row in csv.reader(whole(text).splitlines()) if row]
     header, units = list(output.columns), dict(output.units)
     if not header:
         wanted = {name for _, names in _alternatives(output) for name in names}
@@ -166,7 +174,10 @@ def _alternatives(output: Output) -> list[tuple[str, list[str]]]:
 
 def _words(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]:
     found = []
-    for number, line in enumerate(line for line in _whole(text).splitlines() if line.strip()):
+    for number, line in enumerate(line for line in whole(text).splitlines() if line.strip()):
+        # shlex takes quadratic time for a long word.
+        if len(line) > _LONGEST_ROW:
+            raise ProbeError(f"row {number + 1} has {len(line):,} characters")
         try:
             cells = shlex.split(line)
         except ValueError as error:
@@ -180,11 +191,12 @@ def _words(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]:
 
 
 def _json(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]:
-    start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=-1)
-    if start < 0:
+    # Drivers warn before and after the document, some of them in brackets: [WARNING] ...
+    start = re.search(r"^[ \t]*[\[{](?=\s|[\"\[{}\]])", text, re.MULTILINE)
+    if start is None:
         raise ProbeError("there is no JSON in it")
     try:
-        document = json.loads(text[start:])
+        document, _ = json.JSONDecoder().raw_decode(text, start.end() - 1)
     except json.JSONDecodeError as error:
         raise ProbeError(f"it is no whole JSON document: {error}") from None
     devices = None
@@ -203,9 +215,9 @@ def _json(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]:
             raise ProbeError(f"device {key} is {type(device).__name__}, not a table")
         cells = {}
         for field, choices in _alternatives(output):
-            cell = next(filter(None, (_cell(device, key, choice, output.key) for choice in choices)), None)
-            if cell is not None:
-                cells[field] = cell
+            told = [cell for cell in (_cell(device, key, choice, output.key) for choice in choices) if cell is not None]
+            if told:
+                cells[field] = next((cell for cell in told if not is_unknown(cell, unknown)), told[0])
         found.append(_reading(cells, output, unknown, number))
     return found
 
@@ -217,7 +229,11 @@ def _cell(device: dict[str, Any], key: str, path: str, pattern: str) -> str | No
     value = _follow(device, path)
     if isinstance(value, dict) and "value" in value:
         return f"{value['value']} {value.get('unit') or ''}".strip()
-    return None if value is None or isinstance(value, (dict, list, bool)) else str(value)
+    if value is None or isinstance(value, (dict, list, bool)):
+        return None
+    # rocm-smi writes units into its keys, "Power (W)", and clocks in parentheses, "(300Mhz)".
+    cell, unit = re.sub(r"^\(([^()]+)\)$", r"\1", str(value)), re.search(r"\(([^()]+)\)$", path)
+    return f"{cell} {unit[1]}" if unit and unit[1] in UNITS and re.fullmatch(r"[-+\d.]+", cell) else cell
 
 
 def _follow(document: Any, path: str) -> Any:
@@ -234,19 +250,22 @@ def _follow(document: Any, path: str) -> Any:
 
 
 def _pattern(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]:
+    text = whole(text)
+    begun = 0
     for layout in output.layouts:
         matches = list(re.finditer(layout.device, text, re.MULTILINE))
         starts = sum(1 for _ in re.finditer(layout.start, text, re.MULTILINE)) if layout.start else len(matches)
-        if starts > len(matches):
-            raise ProbeError(f"{starts} devices begin in it, {len(matches)} are whole")
-        if matches:
+        if matches and starts <= len(matches):
             return _matched(text, layout, matches, unknown)
-    raise ProbeError("no device is in it")
+        if matches:
+            raise ProbeError(f"{starts} devices begin in it, {len(matches)} are whole")
+        begun = max(begun, starts)
+    raise ProbeError(f"{begun} devices begin in it, none is whole" if begun else "no device is in it")
 
 
 def _matched(text: str, layout: Layout, matches: Sequence[re.Match[str]], unknown: Sequence[str]) -> list[Reading]:
     found = []
-    processes = list(_processes(text, layout))
+    processes = _processes(text, layout)
     for number, match in enumerate(matches):
         groups = {name: value for name, value in match.groupdict().items() if value is not None}
         cells = {
@@ -256,18 +275,31 @@ def _matched(text: str, layout: Layout, matches: Sequence[re.Match[str]], unknow
         }
         values = convert(cells, layout.units, unknown=unknown)
         index = values.setdefault("index", number)
-        if layout.process:
-            values["processes"] = tuple(process for device, process in processes if device == index)
+        if processes is not None:
+            values["processes"] = tuple(processes.get(int(str(index)), ()))
         found.append(Reading(**values))  # type: ignore[arg-type]
     return found
 
 
-def _processes(text: str, layout: Layout) -> Iterable[tuple[int, Process]]:
-    for match in re.finditer(layout.process, text, re.MULTILINE) if layout.process else ():
-        groups = match.groupdict()
-        memory = groups.get("memory")
-        unit = groups.get("memory_unit") or "MiB"
-        yield (
-            int(groups["index"]),
-            Process(int(groups["pid"]), quantity("memory_used", memory, unit) if memory else None),
-        )
+# What closes a table: where the last row of processes has none after it, rows are missing.
+_RULE = re.compile(r"[^\n]*\n[ |+]*[-=]{5}[-=+| ]*\n")
+
+
+def _processes(text: str, layout: Layout) -> dict[int, list[Process]] | None:
+    """The processes by device; ``None`` where their table is not there, or is cut off.
+
+    A match without an index says that there is no process at all, a row with an unknown pid that its device has none.
+    """
+    matches = list(re.finditer(layout.process, text, re.MULTILINE)) if layout.process else []
+    rows = [groups for groups in (match.groupdict() for match in matches) if groups.get("index")]
+    if not matches or (rows and not _RULE.match(text, matches[-1].end())):
+        return None
+    found: dict[int, list[Process]] = {}
+    for row in rows:
+        if not is_unknown(row["pid"]):
+            found.setdefault(int(row["index"]), []).append(Process(int(row["pid"]), _process_memory(row)))
+    return found
+
+
+def _process_memory(row: Mapping[str, str | None]) -> float | None:
+    return quantity("memory_used", row.get("memory") or "", row.get("memory_unit") or "MiB")

@@ -65,7 +65,8 @@ class Program:
             told = {one.index: one.processes for one in self._last if one.processes is not None}
             return told or None
         listed = self._call(self.probe.processes, self.probe.processes_output)
-        return {one.index: _joined(one, listed) for one in self._last}
+        joined = {one.index: _joined(one, listed) for one in self._last}
+        return {index: processes for index, processes in joined.items() if processes is not None} or None
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -113,7 +114,10 @@ class Library:
         self.object.close()
 
 
-def _joined(device: Reading, listed: Sequence[Reading]) -> tuple[Process, ...]:
+def _joined(device: Reading, listed: Sequence[Reading]) -> tuple[Process, ...] | None:
+    """The processes on a device; ``None`` where the list was cut off, or is not there."""
+    if listed and all(one.processes is None for one in listed):
+        return None
     for key in ("uuid", "bus_id"):
         wanted = getattr(device, key)
         if wanted and any(getattr(one, key) for one in listed):

@@ -103,7 +103,7 @@ FIGURES = tuple(_FIGURES)
 PROCESS_FIELDS = ("index", "pid", "memory", "memory_unit")
 UNIT_GROUPS = tuple(f"{name}_unit" for name in _FIGURES)
 
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([%A-Za-z°]*)\s*\Z")
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([%A-Za-z°℃]*)\s*\Z")
 _SPELLINGS = {unit.casefold(): unit for unit in UNITS} | {"c": "C", "°c": "C", "℃": "C", "mib": "MiB", "gib": "GiB"}
 # These two differ only in case from others and by a factor of a thousand or a million.
 _SPELLINGS["mw"] = "mW"
@@ -163,7 +163,7 @@ def quantity(field: str, text: str, unit: str = "", *, unknown: Iterable[str] = 
     if found not in allowed:
         raise ProbeError(f"{field}: {text.strip()!r} is in {found}, not in {' or '.join(allowed)}")
     value = float(match[1]) * UNITS[found]
-    if not least <= value <= most:
+    if not (least <= value <= most and math.isfinite(value)):
         raise ProbeError(f"{field}: {text.strip()!r} is not possible")
     return value
 
@@ -196,3 +196,53 @@ def checked(readings: Iterable[Reading]) -> list[Reading]:
             used = f"{one.memory_used:.4g} GiB of {one.memory_total:.4g} GiB"
             raise ProbeError(f"device {one.index}: memory_used {used} is not possible")
     return ordered
+
+
+def blocks(text: str) -> list[list[list[str]]]:
+    """The rows between the rules of a table drawn with ``+``, ``-``, ``=`` and ``|``: each a list of stripped cells.
+
+    What is no row closes a block too. The last block is empty where a rule closed the one before.
+    Raises ``ProbeError`` where the last line is cut off.
+    """
+    found: list[list[list[str]]] = [[]]
+    for line in whole(text).splitlines():
+        line = line.strip()
+        if line.startswith("|") and line.endswith("|") and line.strip("|-=+"):
+            found[-1].append([cell.strip() for cell in line[1:-1].split("|")])
+        elif found[-1]:
+            found.append([])
+    return found
+
+
+def sections(text: str, heading: re.Pattern[str]) -> list[tuple[str, dict[str, str]]]:
+    """The devices of a text of indented ``key : value`` lines: the first group of ``heading``, and values by path.
+
+    A path is the keys from the outermost in, with ``/`` between them. Raises ``ProbeError`` where the last line is cut
+    off, and where a device has a path twice, as when the line that begins the next one is missing; what stands
+    below ``Processes`` may repeat.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    above: list[tuple[int, str]] = []
+    for line in whole(text).splitlines():
+        if match := heading.match(line):
+            found.append((match[1], {}))
+            above = []
+        elif found and line.strip():
+            depth = len(line) - len(line.lstrip())
+            key, _, value = (part.strip() for part in line.partition(":"))
+            above = [*((at, name) for at, name in above[:8] if at < depth), (depth, key)]
+            path = "/".join(name for _, name in above)
+            device, values = found[-1]
+            if path in values and not path.startswith("Processes/"):
+                raise ProbeError(f"device {device}: {path} is there twice")
+            values[path] = value
+        elif ":" in line and line[0].isspace():
+            raise ProbeError("values stand before the first device")
+    return found
+
+
+def whole(text: str) -> str:
+    """The text, where its last line ends. Raises ``ProbeError``: of 98304, 98 is a figure too."""
+    if not text.endswith("\n"):
+        raise ProbeError("its last line is cut off")
+    return text

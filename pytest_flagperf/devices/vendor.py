@@ -36,7 +36,8 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``device`` is a regular expression (multi-line mode) that matches one device; its named groups are fields, as in
     ``Output.fields``. ``start`` matches what every device begins with: where it matches more often than ``device``,
     rows are missing or malformed, and the text is refused. ``process`` matches one row of the process table, with the
-    groups ``index``, ``pid`` and, where printed, ``memory``.
+    groups ``index``, ``pid`` and, where printed, ``memory``. A row with an unknown pid says that its device has none,
+    one without an index that no device has.
     """
 
     device: str

@@ -3,7 +3,8 @@
 Run by path in a session of its own: ``PYTHON -I supervisor.py SPECFILE``, with the lifeline as standard input. It
 prints nothing; ``job.json`` says what happened. It exists because no launcher can be trusted with the end of a job:
 SIGKILL of torchrun or paddle's launcher leaves the ranks running, msrun does so even on SIGTERM and takes 45 s to
-notice a crashed rank, and a rank that hangs ends none of them.
+notice a crashed rank, and a rank that hangs ends none of them. In a container it is the first process: the kernel ends
+all others with it. There the parent has no number, and a heartbeat on the lifeline says that somebody is there.
 
 Standard library only and Python 3.9.
 """

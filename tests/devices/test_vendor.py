@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from pytest_flagperf import DeviceUnavailable
 from pytest_flagperf import Topology
 from pytest_flagperf import provision
 from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.devices.reading import Reading
 
 
 ACME = """
@@ -54,7 +56,7 @@ def write(path: Path, name: str, text: str | bytes) -> Path:
 
 def test_every_vendor_that_ships_is_valid_and_names_its_sources():
     found = {name: vendors.load(path) for name, path in vendors.names([vendors.bundled()]).items()}
-    assert {"cpu", "nvidia"} <= set(found)
+    assert {"amd", "cpu", "dcu", "nvidia"} <= set(found)
     assert all(chip.source for vendor in found.values() for chip in vendor.chips.values())
 
 
@@ -99,7 +101,7 @@ def test_a_vendor_is_found_by_name_and_by_alias(directory):
 
 
 def test_an_unknown_vendor_lists_those_there_are(directory):
-    with pytest.raises(ConfigurationError, match=r"unknown vendor 'coyote'\. Known: acme, cpu"):
+    with pytest.raises(ConfigurationError, match=r"unknown vendor 'coyote'\. Known: acme, .*cpu, .*nvidia"):
         vendors.find("coyote", [directory, vendors.bundled()])
 
 
@@ -144,8 +146,10 @@ def test_cuda_visible_devices_is_honoured(monkeypatch, tmp_path):
     for number in range(4):
         (tmp_path / f"nvidia{number}").touch()
     (tmp_path / "nvidiactl").touch()
-    text = (vendors.bundled() / "nvidia" / "vendor.toml").read_text().replace("/dev/", f"{tmp_path}/")
-    nvidia = vendors.load(write(tmp_path, "nvidia", text))
+    file = tmp_path / "vendors" / "nvidia" / "vendor.toml"
+    shutil.copytree(vendors.bundled() / "nvidia", file.parent)
+    file.write_text(file.read_text().replace("/dev/", f"{tmp_path}/"))
+    nvidia = vendors.load(file)
     assert nvidia.count() == 4
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     assert provision.visible(nvidia) == (3, 1)
@@ -165,12 +169,42 @@ def test_a_topology_that_this_host_has_not_is_refused(directory, topology, messa
     case = SimpleNamespace(
         label="toy convergence", recorded=None, selection=SimpleNamespace(topology=Topology.parse(topology))
     )
+    session = SimpleNamespace(vendor=vendors.find("acme", [directory]), readings=[Reading(index) for index in range(3)])
     with pytest.raises(DeviceUnavailable, match=message):
-        provision.find_devices(SimpleNamespace(vendor=vendors.find("acme", [directory])), case)
+        provision.find_devices(session, case)
+
+
+def test_a_host_without_a_device_says_what_was_looked_for(tmp_path):
+    text = ACME.replace("@", str(tmp_path)) + '[[probe]]\ncommand = ["acme-smi"]\noutput = "csv"\n'
+    write(tmp_path, "acme", text + '[output.csv]\nformat = "csv"\nfields = { index = "index" }\n')
+    session = SimpleNamespace(vendor=vendors.find("acme", [tmp_path / "vendors"]), readings=[])
+    case = SimpleNamespace(label="toy", recorded=None, selection=SimpleNamespace(topology=Topology(1, 1)))
+    with pytest.raises(DeviceUnavailable, match=r"no device of acme .*acme-smi is not in PATH; no device node .*/acme"):
+        provision.find_devices(session, case)
 
 
 def test_a_processor_is_one_device_however_many_ranks_share_it():
     cpu = vendors.find("cpu", [vendors.bundled()])
     case = SimpleNamespace(label="toy", recorded=None, selection=SimpleNamespace(topology=Topology(1, 4)))
-    found = provision.find_devices(SimpleNamespace(vendor=cpu), case)
+    found = provision.find_devices(SimpleNamespace(vendor=cpu, readings=[Reading(0)]), case)
     assert (found.available, found.wanted) == ((0,), 1)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "found"),
+    [
+        ("0x1d94", "0x0b4000", True),
+        ("0x1D94", "0x030000", True),
+        ("0x1d94", "0x060400", False),
+        ("0x15b3", "0x0b40", False),
+    ],
+)
+def test_only_an_accelerator_of_the_vendor_is_proof_on_pci_and_no_bridge_of_its_processors(
+    tmp_path, vendor, kind, found
+):
+    device = tmp_path / "0000:01:00.0"
+    device.mkdir()
+    (device / "vendor").write_text(f"{vendor}\n")
+    (device / "class").write_text(f"{kind}\n")
+    assert vendors._on_pci(["0x1d94"], tmp_path) is found
+    assert vendors._on_pci(["0x1d94"], tmp_path / "absent"), "where nobody can say, it may be"

@@ -8,9 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_flagperf import __version__
 from pytest_flagperf.errors import FlagPerfError
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,12 +23,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flagperf", description="AI-hardware benchmarks as pytest tests.")
     parser.add_argument("--version", action="version", version=f"pytest-flagperf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    for add in (_about_results, _about_host, _about_flagperf):
+        add(commands)
 
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except FlagPerfError as error:
+        print(f"flagperf: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader went away, as head does; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+def _about_results(commands: Commands) -> None:
     show = commands.add_parser("show", help="print the table of a session's results again")
     show.add_argument("session", type=Path, help="a directory below flagperf-results/, or one case's directory")
     show.add_argument("--json", action="store_true", help="print the results as JSON")
     show.set_defaults(run=_show)
 
+    metrics = commands.add_parser("metrics", help="list the metrics: unit, direction, formula")
+    metrics.set_defaults(run=_metrics)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of result.json")
+    schema.set_defaults(run=_schema)
+
+
+def _about_host(commands: Commands) -> None:
     data = commands.add_parser("datasets", help="list datasets and whether they are here, or prepare one")
     data.add_argument("name", nargs="?", help="find, verify and where possible prepare this dataset")
     data.add_argument("--path", help="where a dataset of one's own is")
@@ -49,12 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(run=_doctor)
 
-    metrics = commands.add_parser("metrics", help="list the metrics: unit, direction, formula")
-    metrics.set_defaults(run=_metrics)
 
-    schema = commands.add_parser("schema", help="print the JSON Schema of result.json")
-    schema.set_defaults(run=_schema)
-
+def _about_flagperf(commands: Commands) -> None:
     take = commands.add_parser("import", help="FlagPerf's cases and vendor settings as commands and overlays of ours")
     take.add_argument("path", type=Path, metavar="PATH", help="a clone, training/, a vendor's directory, or one file")
     take.add_argument("--write", type=Path, metavar="DIR", help="write overlays, ini snippet and report there")
@@ -75,17 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reference.add_argument("model", nargs="?", metavar="MODEL", help="only this model's rows")
     reference.add_argument("--json", action="store_true", help="print the rows as JSON")
     reference.set_defaults(run=_reference)
-
-    chosen = parser.parse_args(arguments)
-    try:
-        return int(chosen.run(chosen))
-    except FlagPerfError as error:
-        print(f"flagperf: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # The reader went away, as head does; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
 
 
 def _show(chosen: argparse.Namespace) -> int:

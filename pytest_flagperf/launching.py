@@ -44,6 +44,7 @@ class Attempt:
     notes: list[str] = field(default_factory=list)
     devices: list[int] = field(default_factory=list)
     chip: str | None = None
+    container: dict[str, str] = field(default_factory=dict)
 
     def note(self, measured: Measured) -> None:
         """Keep what a round says about itself."""
@@ -109,7 +110,10 @@ class Launcher:
             with self._entered(case, devices, lease):
                 for number in range(1, self.session.options.rounds + 1):
                     one = Round(self.session, case, directory, number, lease, dataset, self.progress)
-                    attempt.note(one.run(attempt.rounds))
+                    try:
+                        attempt.note(one.run(attempt.rounds))
+                    finally:
+                        attempt.container = one.container.record() if one.container else {}
         self.progress.end()
 
     @contextlib.contextmanager
@@ -153,6 +157,7 @@ class Launcher:
             attempt.devices,
             notes=attempt.notes,
             chip=attempt.chip,
+            container=attempt.container,
             rerun=rerun,
             error=failed,
         )

@@ -22,6 +22,7 @@ from pytest_flagperf import result as results
 from pytest_flagperf import samples
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.devices import lease as leases
+from pytest_flagperf.devices import visible
 from pytest_flagperf.devices.monitor import MONITOR
 from pytest_flagperf.devices.monitor import ROUND_VARIABLE
 from pytest_flagperf.devices.monitor import Spec as MonitorSpec
@@ -195,8 +196,11 @@ class Round:
         environment = self._our_environment()
         environment.update(vendor.environment)
         environment.update(support.environment)
-        if vendor.visible_devices:
-            environment[vendor.visible_devices] = ",".join(map(str, self.lease.devices))
+        for name, value in visible.environment(vendor, self.lease.devices).items():
+            if value is None:
+                environment.pop(name, None)
+            else:
+                environment[name] = value
         parts = split_processors(sorted(os.sched_getaffinity(0)), ranks)
         threads = str(self.case.config.get("cpu_threads") or len(parts[0]))
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from types import MappingProxyType
 
 from pytest_flagperf import metrics
 from pytest_flagperf import result as results
@@ -128,6 +129,7 @@ def build_result(
     rerun: Sequence[str],
     notes: Sequence[str] = (),
     chip: str | None = None,
+    container: Mapping[str, str] = MappingProxyType({}),
     error: FlagPerfError | None = None,
 ) -> results.Result:
     """The Result of a case from its parts."""
@@ -149,6 +151,7 @@ def build_result(
             chip=chip,
             division=case.division,
             stand_in=case.stand_in,
+            container=dict(container),
         ),
         verdict=outcome,
         metrics=results.with_units(figures),

@@ -154,8 +154,10 @@ class Session:
         return replay.find(self.options.replay, self.options.precisions[0])
 
     def installed(self, framework: str) -> bool:
-        """Whether the framework can be used: its module is importable here, or an interpreter was named for it."""
-        return framework in self.options.pythons or find_spec(FRAMEWORK_MODULES[framework]) is not None
+        """Whether the framework can be used: importable here, in an interpreter that was named, or in an image's."""
+        if self.options.container is not None or framework in self.options.pythons:
+            return True
+        return find_spec(FRAMEWORK_MODULES[framework]) is not None
 
     def frameworks(self, case: TrainingCase) -> list[str]:
         """The frameworks to run ``case`` in. With none installed all of the case's: their tests say what to install."""

@@ -45,7 +45,7 @@ units = { power = "W", memory_used = "MiB", memory_total = "MiB" }
 format = "pattern"
 [[output.processes.layouts]]
 device = '''^device (?P<index>\\d+)'''
-process = '''^process (?P<index>\\d+) (?P<pid>\\d+)'''
+process = '''^process (?P<index>\\d+) (?P<pid>\\d+|none)'''
 
 [chips.A1]
 names = ["Acme A1"]
@@ -53,11 +53,14 @@ source = "datasheet"
 """
 
 
+IDLE = "device 0\ndevice 1\nprocess 0 none\nprocess 1 none\n-----\n"
+
+
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The vendor acme, and cpu; ``acme-smi`` prints what a test wrote, or is not there."""
 
-    def make(printed: str | None, listed: str = "device 0\n") -> None:
+    def make(printed: str | None, listed: str = IDLE) -> None:
         folder = tmp_path / "vendors" / "acme"
         folder.mkdir(parents=True)
         (folder / "vendor.toml").write_text(VENDOR.replace("@", str(tmp_path)))

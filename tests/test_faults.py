@@ -66,7 +66,8 @@ class Session:
 
     def ledger(self) -> list[dict[str, Any]]:
         (path,) = self.results.glob("*/ledger.jsonl")
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [line for line in lines if line["event"].startswith("round_")]
 
     def result(self) -> dict[str, Any]:
         (path,) = self.results.glob("*/*/result.json")

@@ -56,7 +56,8 @@ def test_a_counter_that_starts_again_is_not_trusted():
 
 
 def test_a_counter_that_stands_still_does_not_count():
-    assert samples.metrics_of(seen(every_second(power=5.0, energy=700.0)), WINDOW).figures["energy"] == pytest.approx(50)
+    still = every_second(power=5.0, energy=700.0)
+    assert samples.metrics_of(seen(still), WINDOW).figures["energy"] == pytest.approx(50)
     assert "energy" not in samples.metrics_of(seen(every_second(energy=700.0)), WINDOW).figures
 
 

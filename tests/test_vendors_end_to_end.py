@@ -1,7 +1,7 @@
 """`pytest suites -m wide_deep --vendor=V` the whole way on a box without V's hardware.
 
 What is V's is real here except the devices: found, leased, exposed to the rank and watched through programs of V's
-names that print V's layouts. The workload runs on the processor by the hook that exists for this, and the result says so.
+names that print V's layouts. The workload runs on the processor by the hook that exists for this; the result says so.
 """
 
 from __future__ import annotations

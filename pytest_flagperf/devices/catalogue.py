@@ -1,4 +1,4 @@
-"""The vendors that are known, as tables: who asks whom for devices, what frameworks call them, and the chips' figures."""
+"""The vendors that are known, as tables: whom we ask for devices, what frameworks call them, the chips' figures."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ SCHEMA_VERSION = 1
 ROUND_VARIABLE = "FLAGPERF_ROUND"
 
 _PROCESSES_EVERY = 5.0  # seconds between looks at who uses the devices, where that costs a call of its own
+_LAST_LOOK = 1.5
 _END_PATIENCE = 3.0
 _COMMAND_LENGTH = 200
 _IDENTITY = ("name", "uuid", "serial", "bus_id")
@@ -131,6 +132,7 @@ class Monitor:
                 now = time.monotonic()
                 due += self.spec.interval * (1 + max(0, int((now - due) // self.spec.interval)))
                 if select.select([0], [], [], max(0.0, due - now))[0] and not os.read(0, 4096):
+                    self._look_last()
                     break
         except _cancelled():
             pass
@@ -166,6 +168,13 @@ class Monitor:
         if moment >= self._processes_due:
             self._processes_due = moment + _PROCESSES_EVERY
             self._look_at_processes(prober)
+
+    def _look_last(self) -> None:
+        """Once more when the job is over: what was measured ended between this look and the one before."""
+        if self._prober is not None and not self._problem:
+            self._prober.hurry(_LAST_LOOK)
+            self._processes_due = float("inf")
+            self._look()
 
     def _figures(self, reading: Reading) -> dict[str, Any]:
         """What is known of a device now; who it is only where that is news: a day has 86,400 lines a device."""
@@ -212,6 +221,8 @@ class Monitor:
                 self._write("processes_gap", error=str(error)[:2000])
             self._blind = True
             return
+        except _cancelled():
+            return  # the job is over, which the loop will see next
         for index in self.spec.devices:
             if told is None or index not in told:
                 continue

@@ -35,6 +35,9 @@ class Prober(Protocol):
     def processes(self) -> dict[int, tuple[Process, ...]] | None:
         """The processes on each device; ``None`` where the driver does not tell."""
 
+    def hurry(self, seconds: float) -> None:
+        """From now on a call is ended after so long, and by nothing else."""
+
     def close(self) -> None:
         """Give back what the library holds."""
 
@@ -47,6 +50,7 @@ class Program:
     probe: Probe
     path: str
     cancel: int | None = None
+    limit: float | None = None
     _last: list[Reading] = field(default_factory=list)
 
     @property
@@ -68,6 +72,10 @@ class Program:
         joined = {one.index: _joined(one, listed) for one in self._last}
         return {index: processes for index, processes in joined.items() if processes is not None} or None
 
+    def hurry(self, seconds: float) -> None:
+        """End a call after so long; who closed the descriptor has been heard."""
+        self.cancel, self.limit = None, seconds
+
     def close(self) -> None:
         """Nothing is held between calls."""
 
@@ -76,8 +84,9 @@ class Program:
         if program is None:
             raise ProbeError(f"{self.vendor.name}: {command[0]} is not on PATH")
         env = {**os.environ, **self.probe.environment, "LC_ALL": "C"}
+        timeout = min(self.probe.timeout, self.limit or self.probe.timeout)
         try:
-            printed = bounded.run([program, *command[1:]], timeout=self.probe.timeout, env=env, cancel=self.cancel)
+            printed = bounded.run([program, *command[1:]], timeout=timeout, env=env, cancel=self.cancel)
         except ProbeError as error:
             raise ProbeError(f"{self.vendor.name}: {error}") from error
         return outputs.parse(self.vendor, output, printed)
@@ -108,6 +117,9 @@ class Library:
         """The processes on each device, of the last look."""
         told = {one.index: one.processes for one in self._last if one.processes is not None}
         return told or None
+
+    def hurry(self, seconds: float) -> None:
+        """Nothing: a call of a library cannot be ended."""
 
     def close(self) -> None:
         """Close the library."""

@@ -16,6 +16,7 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.words import FRAMEWORKS
 from pytest_flagperf.words import PRECISIONS
 
+
 ENTRY_POINTS = "pytest_flagperf.vendors"
 
 
@@ -205,8 +206,8 @@ class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None
 
 
-# Of PCI's classes: display controllers, processors (co-processor), processing accelerators. A vendor's network cards and
-# the bridges of its processors are no devices of ours.
+# Of PCI's classes: display controllers, processors (co-processor), processing accelerators. A vendor's network cards
+# and the bridges of its processors are no devices of ours.
 _PCI_CLASSES = ("0x03", "0x0b", "0x12")
 
 

@@ -124,12 +124,17 @@ def _msrun(request: LaunchRequest) -> list[str]:
 
 def _msrun_env(request: LaunchRequest) -> dict[str, str]:
     directory = os.path.dirname(request.python)
+    if not directory:
+        return {}
     return {"PATH": f"{directory}{os.pathsep}{request.path}" if request.path else directory}
 
 
 def _name_on_path(python: str) -> str:
     """The name under which msrun, which takes only ``python`` and ``python3``, finds this very interpreter."""
-    for name in ("python", "python3"):
+    names = ("python", "python3")
+    if os.path.basename(python) in names and not os.path.exists(python):
+        return os.path.basename(python)  # of a container's image: nobody can look from here
+    for name in names:
         candidate = os.path.join(os.path.dirname(python), name)
         if os.path.exists(candidate) and os.path.samefile(candidate, python):
             return name

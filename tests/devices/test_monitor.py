@@ -72,6 +72,17 @@ def test_a_sample_has_device_time_and_figures_and_the_host_has_its_own(acme, tmp
     assert not (tmp_path / "monitor.log").exists()
 
 
+def test_it_looks_once_more_when_the_job_is_over(acme, tmp_path: Path):
+    with monitor.watching(spec(acme(GOOD), tmp_path, interval=60)):
+        deadline = time.monotonic() + 20
+        while not count("sample", 2)(lines(tmp_path)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        over = time.monotonic()
+    late = [one for one in only(lines(tmp_path), "sample") if one["monotonic"] > over]
+    assert [one["device"] for one in late] == [0, 1]
+
+
 def test_only_the_leased_devices_are_written(acme, tmp_path: Path):
     found = watch(acme(GOOD), tmp_path, count("sample", 3), devices=(1,))
     assert {one["device"] for one in only(found, "sample")} == {1}

@@ -93,7 +93,7 @@ class Row:
     def bound(self) -> str:
         """The bound as a person writes it."""
         if self.at_least is not None:
-            return f">= {self.at_least:g}"
+            return f">= {self.at_least:g}" + (f", < {self.at_most:g}" if self.at_most is not None else "")
         return f"< {self.at_most:g}" if self.at_most is not None else ""
 
     @property

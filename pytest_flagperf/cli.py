@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flagperf", description="AI-hardware benchmarks as pytest tests.")
     parser.add_argument("--version", action="version", version=f"pytest-flagperf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_about_results, _about_host, _about_flagperf):
+    for add in (_about_results, _about_host, _about_flagperf, _about_operators):
         add(commands)
 
     chosen = parser.parse_args(arguments)
@@ -101,9 +101,25 @@ def _about_flagperf(commands: Commands) -> None:
     reference.set_defaults(run=_reference)
 
 
+def _about_operators(commands: Commands) -> None:
+    from pytest_flagperf.operators import arguments
+
+    bench = commands.add_parser("bench", help="measure one problem of an operator by hand, as the tests do")
+    arguments.add(bench)
+    bench.set_defaults(run=_bench)
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    from pytest_flagperf.operators import bench
+
+    return bench.run(chosen)
+
+
 def _show(chosen: argparse.Namespace) -> int:
     import msgspec
 
+    from pytest_flagperf import verdict
+    from pytest_flagperf.operators import table
     from pytest_flagperf.reports import terminal
     from pytest_flagperf.reports.progress import printable
     from pytest_flagperf.result import read_result
@@ -113,14 +129,18 @@ def _show(chosen: argparse.Namespace) -> int:
     for one in unfinished(ledger) if ledger.is_file() else ():
         print(f"started and not ended: {printable(one)}", file=sys.stderr)
     paths = sorted([*chosen.session.glob("result.json"), *chosen.session.glob("*/result.json")])
-    if not paths:
-        raise FlagPerfError(f"{chosen.session} holds no result.json")
     found = [read_result(path) for path in paths]
+    measured = table.find(chosen.session)
+    if not found and not measured:
+        raise FlagPerfError(f"{chosen.session} holds no result.json")
     if chosen.json:
-        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        print(msgspec.json.format(msgspec.json.encode([*found, *measured]), indent=2).decode())
     else:
-        print(terminal.table(found))
-    return 0 if all(result.verdict == "passed" for result in found) else 1
+        if found:
+            print(terminal.table(found))
+        if measured:
+            print(table.text(measured, most=None))
+    return 0 if all(result.verdict in verdict.WELL for result in [*found, *measured]) else 1
 
 
 def _datasets(chosen: argparse.Namespace) -> int:

@@ -15,8 +15,12 @@ from pytest_flagperf import overlay
 from pytest_flagperf import words
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
+from pytest_flagperf.case import Topology
 from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.operators import case as operators
+from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf.operators.case import ResolvedOperator
 from pytest_flagperf.replay import Recorded
 from pytest_flagperf.session import Session
 from pytest_flagperf.words import FRAMEWORKS
@@ -24,6 +28,11 @@ from pytest_flagperf.words import KINDS
 from pytest_flagperf.words import PRECISIONS
 from pytest_flagperf.words import ROLES
 from pytest_flagperf.words import SCALES
+
+
+_KERNELS = Path(__file__).parent / "worker" / "operators"
+# All-reduce of one rank is none.
+OPERATOR_TOPOLOGY = Topology(1, 2)
 
 
 def parametrize(metafunc: pytest.Metafunc, session: Session, case: TrainingCase) -> None:
@@ -50,6 +59,63 @@ def parametrize(metafunc: pytest.Metafunc, session: Session, case: TrainingCase)
         marks = [getattr(pytest.mark, case.model), getattr(pytest.mark, case.kind), pytest.mark.skip(missing)]
         values = [pytest.param(None, id="none", marks=marks)]
     metafunc.parametrize("case", values)
+
+
+def parametrize_operators(metafunc: pytest.Metafunc, session: Session, case: OperatorCase) -> None:
+    """One test for each problem, precision, direction and framework; see ``operators.case``."""
+    options, directory = session.options, Path(metafunc.module.__file__ or "").resolve().parent
+    found = operators.resolve(
+        case,
+        case.load(directory),
+        frameworks=_operator_frameworks(session, case),
+        precisions=options.precisions if "precision" in options.explicit else (),
+        topologies=options.topologies if "topology" in options.explicit else (OPERATOR_TOPOLOGY,),
+        vendor=session.vendor.name,
+        directory=directory,
+    )
+    marks = {name: getattr(pytest.mark, name) for name in _operator_words(case)}
+    reasons = {name: _no_operators(session, name) for name in case.frameworks}
+    values = [_operator(one, marks, reasons[one.framework]) for one in found]
+    if not values:
+        asked = ", ".join((*options.frameworks, *options.precisions))
+        missing = f"{case.family} is not defined in {asked}; it is in {', '.join((*case.frameworks, *case.precisions))}"
+        chosen = [marks[operators.family_marker(case.family)], marks[case.kind], pytest.mark.skip(missing)]
+        values = [pytest.param(None, id="none", marks=chosen)]
+    metafunc.parametrize("case", values)
+
+
+def _operator_frameworks(session: Session, case: OperatorCase) -> list[str]:
+    """Those asked for, or else the first of the case's that is installed: another framework is another measurement."""
+    if session.options.frameworks:
+        return [name for name in session.options.frameworks if name in case.frameworks]
+    return [next((name for name in case.frameworks if session.installed(name)), case.frameworks[0])]
+
+
+def _operator_words(case: OperatorCase) -> list[str]:
+    sets = (*words.SETS, *words.DIRECTIONS, *operators.ALL_PRECISIONS, *case.frameworks)
+    return [*sets, operators.family_marker(case.family), case.kind]
+
+
+def _operator(one: ResolvedOperator, marks: dict[str, pytest.MarkDecorator], reason: str) -> Any:
+    chosen = [marks[name] for name in one.marks]
+    return pytest.param(one, id=one.parameters, marks=[*chosen, pytest.mark.skip(reason)] if reason else chosen)
+
+
+def _no_operators(session: Session, framework: str) -> str:
+    """Why no operator can be measured in ``framework`` here, or an empty text.
+
+    Which precisions there are only the framework knows: the vendor file's are those of whole models.
+    """
+    vendor, options = session.vendor, session.options
+    if options.replay is not None:
+        return "results of operators are not replayed"
+    if options.container is not None:
+        return "operators are not measured in containers"
+    if framework not in vendor.frameworks:
+        return f"{vendor.title} has no {framework}; it has {', '.join(vendor.frameworks)}"
+    if not (_KERNELS / framework).is_dir():
+        return f"the plugin has no operators of {framework} yet"
+    return ""
 
 
 def register_model(config: pytest.Config, session: Session, case: TrainingCase) -> None:
@@ -156,13 +222,16 @@ def check_marker_expression(config: pytest.Config, session: Session, items: list
         return  # pytest says what is wrong with it
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree else set()
     known = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
-    unknown = sorted(used - known - {mark.name for item in items for mark in item.iter_markers()})
+    unknown = sorted(used - known)
+    if unknown:  # only then are all marks of all tests looked at
+        unknown = sorted(set(unknown) - {mark.name for item in items for mark in item.iter_markers()})
     if unknown:
         message = (
             f"-m: unknown marker {', '.join(map(repr, unknown))}. "
             f"Models: {', '.join(sorted(session.models))}. Frameworks: {', '.join(FRAMEWORKS)}. "
             f"Precisions: {', '.join(PRECISIONS)}. Kinds: {', '.join(KINDS)}. Roles: {', '.join(ROLES)}. "
-            f"Scales: {', '.join(SCALES)}"
+            f"Scales: {', '.join(SCALES)}. Operators: {', '.join(words.FAMILIES)}. Sets: {', '.join(words.SETS)}. "
+            f"Directions: {', '.join(words.DIRECTIONS)}"
         )
         if not hasattr(config, "workeroutput"):
             raise pytest.UsageError(message)

@@ -60,9 +60,21 @@ class InvalidMeasurement(FlagPerfError):
     """The figures contradict themselves or physics: negative times, NaN, a missing FINISHED event."""
 
 
+class OperatorFailed(FlagPerfError):
+    """A framework's kernel raised an error, or its worker answered with what is no measurement."""
+
+
+class DeviceOutOfMemory(FlagPerfError):
+    """A problem does not fit into the memory that the device has."""
+
+
 class ReplayError(FlagPerfError):
     """A directory given to ``--replay`` holds nothing that can be judged for this case."""
 
 
 class TargetMissed(AssertionError):
     """The job ran to its end and a target of the case does not hold."""
+
+
+class WrongResult(AssertionError):
+    """An operator's kernel gave a wrong answer: how fast it is, is of no interest."""

@@ -1,4 +1,4 @@
-"""Fixtures of a suite's tests: ``devices``, ``dataset`` and ``launcher``; ``case`` is their parameter.
+"""Fixtures of a suite's tests: ``devices``, ``dataset``, ``launcher``, ``operators``; ``case`` is their parameter.
 
 Imported at every start of pytest: what a fixture needs, it imports when it is used.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import TypeVar
+from typing import cast
 
 import pytest
 
@@ -18,6 +19,8 @@ from pytest_flagperf import words
 if TYPE_CHECKING:
     from pytest_flagperf.case import ResolvedCase
     from pytest_flagperf.launching import Launcher
+    from pytest_flagperf.operators.case import ResolvedOperator
+    from pytest_flagperf.operators.measuring import Operators
     from pytest_flagperf.provision import Data
     from pytest_flagperf.provision import Devices
 
@@ -26,12 +29,17 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-def devices(request: pytest.FixtureRequest, case: ResolvedCase) -> Devices:
+def devices(request: pytest.FixtureRequest, case: ResolvedCase | ResolvedOperator) -> Devices:
     """The vendor's devices this case may use, as far as the caller's own visible-devices variable allows."""
     __tracebackhide__ = True
     from pytest_flagperf import provision
 
-    return _found(request, case, lambda: provision.find_devices(request.config.stash[words.SESSION], case))
+    session = request.config.stash[words.SESSION]
+    if case.case.kind == "operator":
+        reason = _found(request, case, lambda: provision.too_few(session, cast("ResolvedOperator", case)))
+        if reason:
+            pytest.skip(reason)
+    return _found(request, case, lambda: provision.find_devices(session, case))
 
 
 @pytest.fixture
@@ -44,13 +52,13 @@ def dataset(request: pytest.FixtureRequest, case: ResolvedCase) -> Data:
     return _found(request, case, lambda: provision.find_dataset(stash[words.SESSION], case, stash[words.PROGRESS].say))
 
 
-def _found(request: pytest.FixtureRequest, case: ResolvedCase, find: Callable[[], T]) -> T:
+def _found(request: pytest.FixtureRequest, case: ResolvedCase | ResolvedOperator, find: Callable[[], T]) -> T:
     """What ``find`` gives. Where it fails the case has a Result all the same, and every report its row.
 
     The error says what to do next; where in the plugin it was raised helps nobody.
     """
     __tracebackhide__ = True
-    from pytest_flagperf import launching
+    from pytest_flagperf.case import ResolvedCase
     from pytest_flagperf.errors import FlagPerfError
 
     try:
@@ -58,7 +66,14 @@ def _found(request: pytest.FixtureRequest, case: ResolvedCase, find: Callable[[]
     except FlagPerfError as error:
         config = request.config
         session, progress = config.stash[words.SESSION], config.stash[words.PROGRESS]
-        launching.Launcher(session, request.node, progress).refuse(case, error)
+        if isinstance(case, ResolvedCase):
+            from pytest_flagperf import launching
+
+            launching.Launcher(session, request.node, progress).refuse(case, error)
+        else:
+            from pytest_flagperf.operators import measuring
+
+            measuring.Operators(config, request.node, progress).refuse(case, error)
         raise error.with_traceback(None) from None
 
 
@@ -71,3 +86,14 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     config = request.config
     with progress.terminated_like_interrupted():
         yield launching.Launcher(config.stash[words.SESSION], request.node, config.stash[words.PROGRESS])
+
+
+@pytest.fixture
+def operators(request: pytest.FixtureRequest) -> Iterator[Operators]:
+    """Measures problems of an operator family in warm workers, which stay for the tests that follow."""
+    from pytest_flagperf.operators import measuring
+    from pytest_flagperf.reports import progress
+
+    config = request.config
+    with progress.terminated_like_interrupted():
+        yield measuring.Operators(config, request.node, config.stash[words.PROGRESS])

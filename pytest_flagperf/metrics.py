@@ -83,6 +83,32 @@ for _name, _unit, _better, _description in (
 ):
     register(_name, _unit, _better, _description)
 
+# Of operators and hardware.
+for _name, _unit, _better, _description in (
+    ("time", "µs", "lower", "median time of one call over the measured iterations"),
+    ("time_mean", "µs", "lower", "mean time of one call"),
+    ("time_min", "µs", "lower", "shortest time of one call"),
+    ("time_p99", "µs", "lower", "99th percentile of the time of one call"),
+    ("cv", "ratio", "lower", "coefficient of variation of the time: standard deviation / mean"),
+    ("first_call", "µs", "lower", "time of the first call, cold, by the host's clock"),
+    ("wall_time", "µs", "lower", "median time of one call by the host's clock, queueing included"),
+    ("dense_time", "µs", "lower", "median time of the dense call of the same size and precision"),
+    ("speedup_vs_dense", "ratio", "higher", "dense_time / time"),
+    ("tflops", "TFLOP/s", "higher", "declared FLOPs of the problem / time; for int8 TOP/s"),
+    ("bandwidth", "GB/s", "higher", "declared bytes of the problem / time, one direction of a link"),
+    ("algbw", "GB/s", "higher", "bytes of one rank's message / time"),
+    ("busbw", "GB/s", "higher", "algbw x 2 (P - 1) / P over P ranks: what each link carries, in one direction"),
+    ("capacity", "GiB", "higher", "memory that could be allocated and written on the device"),
+    ("utilization", "ratio", "higher", "achieved / peak of that precision, or of the memory or link that was measured"),
+    (
+        "max_relative_error",
+        "ratio",
+        "lower",
+        "largest error of the timed call's result, against a reference of higher precision",
+    ),
+):
+    register(_name, _unit, _better, _description)
+
 for _name, _unit, _better, _description in (
     ("top1", "ratio", "higher", "share of samples whose most probable class is right"),
     ("top5", "ratio", "higher", "share of samples whose class is among the five most probable"),
@@ -236,6 +262,8 @@ def _rate(samples: float, seconds: float, what: str) -> float:
     return samples / seconds
 
 
+_NEVER_NEGATIVE = ("s", "samples/s", "GiB", "ratio", "W", "J", "MHz", "µs", "TFLOP/s", "GB/s")
+
 # Above the peak by more than its own uncertainty: the clock, the FLOP count or the peak is wrong.
 UTILIZATION_LIMIT = 1.05
 
@@ -246,7 +274,7 @@ def refuse_impossible(found: Mapping[str, float]) -> None:
         metric = get(name)
         if not math.isfinite(value):
             raise InvalidMeasurement(f"{name} is {value}: not a figure")
-        if value < 0 and metric.unit in ("s", "samples/s", "GiB", "ratio", "W", "J", "MHz"):
+        if value < 0 and metric.unit in _NEVER_NEGATIVE:
             raise InvalidMeasurement(f"{name} is {value:g} {metric.unit}: it cannot be negative")
         if metric.unit == "ratio" and metric.quality and value > 1:
             raise InvalidMeasurement(f"{name} is {value:g}: a ratio lies between 0 and 1, percent are not ratios")

@@ -68,9 +68,14 @@ TABLE = (
     Option("container", "IMAGE", "Image to run the workloads in (default: none, they run on the host)"),
     Option("container_runtime", "NAME", "docker, podman or apptainer (default: the first of them that is on PATH)"),
     Option("target", "METRIC=VALUE", "Replace the bound of a target of every case that has it", many=True),
-    Option("timeout", "SECONDS", "Longest time a round may take (default: none)"),
+    Option(
+        "timeout", "SECONDS", "Longest time a round or a problem may take (default: none; a problem: 60 s and more)"
+    ),
     Option("stall_timeout", "SECONDS", "A rank that writes no event for so long is stalled (default: 300)"),
     Option("monitor", "SECONDS", "Time between two looks at devices and host while a case runs, or off (default: 1)"),
+    Option("budget", "SECONDS", "Time an operator's problem is measured for at most (default: 1, the smoke set 0.15)"),
+    Option("cache", "STATE", "hot: operators are called back to back; flushed: caches are emptied before each call"),
+    Option("published", "PROCESSOR", "Show DeepBench's published times of a processor beside ours, for example V100"),
     Option("flagperf_dir", "DIR", "Directory for results (default: flagperf-results in the root directory)"),
     Option("replay", "DIR", "Judge the results in DIR, FlagPerf's or ours, with the same tests; launch nothing"),
 )
@@ -131,6 +136,9 @@ class Options:
     timeout: float | None = None
     stall_timeout: float = 300.0
     monitor: float | None = 1.0
+    budget: float | None = None
+    cache: str = "hot"
+    published: str | None = None
     directory: Path = Path("flagperf-results")
     replay: Path | None = None
     explicit: Mapping[str, str] = field(default_factory=dict)
@@ -188,6 +196,9 @@ def parse(config: pytest.Config) -> Options:
             timeout=_number(raw, "timeout", 0.0) or None,
             stall_timeout=_number(raw, "stall_timeout", 300.0),
             monitor=None if raw.get("monitor") == "off" else _number(raw, "monitor", 1.0),
+            budget=_number(raw, "budget", 0.0) or None,
+            cache=_cache(raw),
+            published=_published(raw),
             directory=_path(config, raw, "flagperf_dir") or config.rootpath / "flagperf-results",
             replay=_path(config, raw, "replay"),
             explicit=explicit,
@@ -274,6 +285,27 @@ def _path(config: pytest.Config, raw: Mapping[str, Any], name: str) -> Path | No
     if name not in raw:
         return None
     return _base(config, name) / Path(raw[name]).expanduser()
+
+
+def _cache(raw: Mapping[str, Any]) -> str:
+    value: str = raw.get("cache", "hot")
+    if value not in ("hot", "flushed"):
+        raise pytest.UsageError(f"--cache: {value!r} is neither hot nor flushed")
+    return value
+
+
+def _published(raw: Mapping[str, Any]) -> str | None:
+    """The processor's name, known to be one: a typo is not worth an hour of measuring."""
+    if "published" not in raw:
+        return None
+    from pytest_flagperf.errors import ConfigurationError
+    from pytest_flagperf.operators import published
+
+    try:
+        published.times(raw["published"])
+    except ConfigurationError as error:
+        raise pytest.UsageError(f"--published: {error}") from error
+    return str(raw["published"])
 
 
 def _option(name: str) -> Option:

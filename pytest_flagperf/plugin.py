@@ -17,16 +17,18 @@ from pytest_flagperf import words
 from pytest_flagperf.fixtures import dataset
 from pytest_flagperf.fixtures import devices
 from pytest_flagperf.fixtures import launcher
+from pytest_flagperf.fixtures import operators
 
 
 if TYPE_CHECKING:
     from pytest_flagperf.session import Session
 
 
-__all__ = ["dataset", "devices", "launcher"]
+__all__ = ["dataset", "devices", "launcher", "operators"]
 
 # The property that tells the controller where a test's result.json is.
 DIRECTORY_PROPERTY = "flagperf.directory"
+KIND_PROPERTY = "flagperf.kind"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -50,6 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if words.WORKERS in config.stash:
+        config.stash[words.WORKERS].close()
     if words.PROGRESS in config.stash:
         config.stash[words.PROGRESS].close()
 
@@ -86,13 +90,15 @@ def _says(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     case: Any = getattr(metafunc.module, "CASE", None)
     # Who defines a case has imported its class; a suite of somebody else's does not pay for ours.
-    if "case" not in metafunc.fixturenames or type(case).__module__ != "pytest_flagperf.case":
+    kind = type(case).__module__
+    if "case" not in metafunc.fixturenames or kind not in ("pytest_flagperf.case", "pytest_flagperf.operators.case"):
         return
     from pytest_flagperf import collection
     from pytest_flagperf.errors import ConfigurationError
 
+    parametrize: Any = collection.parametrize if kind == "pytest_flagperf.case" else collection.parametrize_operators
     try:
-        collection.parametrize(metafunc, start(metafunc.config), case)
+        parametrize(metafunc, start(metafunc.config), case)
     except ConfigurationError as error:
         # It names file and key; where in the plugin that was found out helps nobody.
         raise pytest.Collector.CollectError(f"ConfigurationError: {error}") from error
@@ -114,26 +120,28 @@ class _Controller:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.directories: dict[str, Path] = {}
+        # Of operators: directories with a results.jsonl, each of many tests.
+        self.operators: dict[str, Path] = {}
         self.problem = ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for name, value in report.user_properties:
-            if name == DIRECTORY_PROPERTY:
-                from pytest_flagperf.reports import junit
+        properties = dict(report.user_properties)
+        if DIRECTORY_PROPERTY in properties:
+            from pytest_flagperf.reports import junit
 
-                junit.place(self.config, report, first=report.nodeid not in self.directories)
-                self.directories[report.nodeid] = Path(str(value))
-                break
+            found = self.operators if properties.get(KIND_PROPERTY) == "operator" else self.directories
+            junit.place(self.config, report, first=report.nodeid not in found)
+            found[report.nodeid] = Path(str(properties[DIRECTORY_PROPERTY]))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        if self.directories:
+        if self.directories or self.operators:
             from pytest_flagperf import reports
             from pytest_flagperf.errors import FlagPerfError
 
             try:
-                reports.finish(self.config, self.directories, int(exitstatus))
+                reports.finish(self.config, self.directories, self.operators, int(exitstatus))
             except (OSError, FlagPerfError) as error:
                 # The tests have run: what they found is reported all the same.
                 self.problem = f"flagperf: the session's files are incomplete: {error}"
@@ -144,6 +152,10 @@ class _Controller:
             from pytest_flagperf.reports import terminal
 
             terminal.summarize(terminalreporter, self.directories)
+        if self.operators:
+            from pytest_flagperf.operators import table
+
+            table.summarize(terminalreporter, self.operators)
         if self.problem:
             terminalreporter.write_line(self.problem, red=True)
 

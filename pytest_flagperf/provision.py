@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pytest_flagperf import datasets
 from pytest_flagperf.case import ResolvedCase
@@ -14,6 +16,11 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.session import Session
 
+
+if TYPE_CHECKING:
+    from pytest_flagperf.devices.reading import Reading
+    from pytest_flagperf.devices.vendor import Vendor
+    from pytest_flagperf.operators.case import ResolvedOperator
 
 SYNTHETIC = "synthetic"
 
@@ -36,7 +43,19 @@ class Data:
     synthetic: bool = False
 
 
-def find_devices(session: Session, case: ResolvedCase) -> Devices:
+class Finder(Protocol):
+    """What devices are found by: a session of pytest, or of ``flagperf bench``."""
+
+    @property
+    def vendor(self) -> Vendor:
+        """Whose devices."""
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Those of this host."""
+
+
+def find_devices(session: Finder, case: ResolvedCase | ResolvedOperator) -> Devices:
     """The devices ``case`` may use. Raises ``DeviceUnavailable`` where this host lacks what the topology asks for."""
     topology, vendor = case.selection.topology, session.vendor
     if case.recorded is not None:
@@ -56,6 +75,18 @@ def find_devices(session: Session, case: ResolvedCase) -> Devices:
             f"{case.label}: {wanted} devices of {vendor.name} are needed, {len(found.available)} were found"
         )
     return found
+
+
+def too_few(session: Session, case: ResolvedOperator) -> str:
+    """Why a problem of several ranks is left out on this host, or an empty text.
+
+    Who asks for a topology gets it, or an error; the default one is for hosts that have it.
+    """
+    wanted = case.selection.topology.devices
+    if wanted == 1 or session.vendor.shared or "topology" in session.options.explicit:
+        return ""
+    available = len(visible(session.vendor, session.readings))
+    return f"{wanted} devices are needed, this host has {available}" if wanted > available else ""
 
 
 def find_dataset(session: Session, case: ResolvedCase, say: Callable[[str], None]) -> Data:

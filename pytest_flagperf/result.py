@@ -21,7 +21,7 @@ from pytest_flagperf import metrics
 from pytest_flagperf.errors import ReplayError
 
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 class MetricValue(msgspec.Struct, frozen=True):
@@ -119,7 +119,11 @@ class DatasetInfo(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """``result.json``: one case of one session."""
+    """``result.json``: one case of one session.
+
+    ``operator`` is what there is of an operator beside its metrics: problem, method, peak, roofline, samples. Operators
+    have no directory each; their results are lines of ``results.jsonl``.
+    """
 
     case: CaseInfo
     verdict: str
@@ -133,6 +137,7 @@ class Result(msgspec.Struct, frozen=True):
     diff: str = ""
     notes: list[str] = []
     error: ErrorResult | None = None
+    operator: dict[str, Any] = {}
     schema_version: str = SCHEMA_VERSION
 
 
@@ -191,6 +196,46 @@ def write_json(path: Path, document: Any) -> None:
     write_atomically(path, json.dumps(document, indent=2, sort_keys=False, default=str).encode() + b"\n")
 
 
+RESULTS = "results.jsonl"
+
+
+class Results:
+    """Appends Results to ``results.jsonl`` in a directory, a line each, for one process.
+
+    A line is one ``write``: whole once that returns, whatever becomes of this process. Nothing is forced to the disk,
+    which would cost more than many an operator takes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / RESULTS
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the session)
+
+    def append(self, result: Result) -> None:
+        """Write one more."""
+        self._file.write(msgspec.json.encode(result) + b"\n")
+
+    def close(self) -> None:
+        """Every result is on it already."""
+        self._file.close()
+
+
+def read_results(path: Path) -> list[Result]:
+    """The Results in a ``results.jsonl``, the last one of each test; a torn last line is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ReplayError(f"{path} cannot be read: {error}") from error
+    found: dict[str, Result] = {}
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            result = msgspec.json.decode(line, type=Result)
+        except msgspec.DecodeError as error:
+            raise ReplayError(f"{path}, line {number} cannot be read as a result: {error}") from error
+        found[result.case.node_id or str(number)] = result
+    return list(found.values())
+
+
 def finish_session(directory: Path, exit_status: int) -> None:
     """Complete ``session.json`` with when and how the session ended."""
     path = directory / "session.json"
@@ -201,9 +246,10 @@ def finish_session(directory: Path, exit_status: int) -> None:
     write_json(path, {**document, "time_ended": time.time(), "exit_status": exit_status})
 
 
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON line that several processes may append to, flushed to disk.
+def append_line(path: Path, record: Mapping[str, Any], *, sync: bool = True) -> None:
+    """Append one JSON line that several processes may append to; with ``sync`` it is on the disk afterwards.
 
+    Without, it outlives this process, but not a host that loses power in the next seconds.
     A torn last line, left by a process that was killed while it wrote, is ended first, so that it spoils no other.
     """
     with open(path, "a+b", buffering=0) as file:
@@ -214,7 +260,8 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
             file.seek(end - 1)
             torn = file.read(1) != b"\n"
         file.write((b"\n" if torn else b"") + json.dumps(record, default=str).encode() + b"\n")
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
 
 
 def unfinished(ledger: Path) -> list[str]:

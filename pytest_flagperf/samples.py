@@ -88,6 +88,11 @@ def read(path: Path) -> Samples:
         lines = read_lines(path)
     except OSError:
         return Samples()
+    return parse(lines)
+
+
+def parse(lines: Iterable[Mapping[str, Any]]) -> Samples:
+    """The samples in the lines of a ``monitor.jsonl``, or of a part of it that begins with its first ones."""
     found: dict[str, list[Any]] = {"sample": [], "host": [], "gap": [], "foreign": []}
     devices: tuple[int, ...] = ()
     source, error, blind = "", "", ""

@@ -194,8 +194,15 @@ class Session:
 
     def ledger(self, event: str, **record: Any) -> None:
         """Append a line to ``ledger.jsonl``; on the disk before this returns."""
+        self._append(event, record, sync=True)
+
+    def note(self, event: str, **record: Any) -> None:
+        """As :meth:`ledger`, but only handed to the kernel: for what happens many times a second."""
+        self._append(event, record, sync=False)
+
+    def _append(self, event: str, record: Mapping[str, Any], *, sync: bool) -> None:
         stamp = {"event": event, "time": time.time(), "pid": os.getpid()}
-        result.append_line(self.directory / "ledger.jsonl", {**stamp, **record})
+        result.append_line(self.directory / "ledger.jsonl", {**stamp, **record}, sync=sync)
 
     def case_directory(self, case_id: str) -> Path:
         """A directory of its own for this run of a case; a second run in one session gets another."""

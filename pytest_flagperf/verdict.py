@@ -12,6 +12,11 @@ from pytest_flagperf.case import Target
 PASSED = "passed"
 MISSED = "missed"
 INVALID = "invalid"
+# Of operators: the kernel's answer is wrong; the framework has no such kernel on this device.
+WRONG = "wrong"
+UNSUPPORTED = "unsupported"
+# With these nothing is amiss.
+WELL = (PASSED, UNSUPPORTED)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 
 
 if TYPE_CHECKING:
+    from pytest_flagperf.operators.measuring import Workers
     from pytest_flagperf.reports.progress import Progress
     from pytest_flagperf.session import Session
 
@@ -26,8 +27,25 @@ ROLES = {
 }
 SCALES = ("lite", "full")
 
+# Of operators. The element types are those of FlagPerf's list that are no precision of a model.
+ELEMENT_TYPES = ("int16", "int32", "int64")
+FAMILIES = (
+    "gemm",
+    "conv",
+    "rnn",
+    "sparse",
+    "all_reduce",
+    "memory",
+    "interconnect",
+    "computation",
+    "operator_list",
+)
+SETS = ("train", "inference_server", "inference_device", "flagperf", "smoke")
+DIRECTIONS = ("fwd", "bwd_data", "bwd_weights", "bwd")
+
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 PROGRESS: pytest.StashKey[Progress] = pytest.StashKey()
+WORKERS: pytest.StashKey[Workers] = pytest.StashKey()
 _NAME = pytest.StashKey[str]()
 
 # What an xdist worker tells its controller.
@@ -35,13 +53,17 @@ USAGE_ERROR = "flagperf_usage_error"
 
 
 def register_markers(config: pytest.Config) -> None:
-    """Make frameworks, precisions, kinds, roles and scales markers; models become ones when they are collected."""
+    """Make the words of the vocabulary markers; models become ones when they are collected."""
     for what, names in (
         ("framework", FRAMEWORKS),
         ("precision", PRECISIONS),
         ("kind", KINDS),
         ("role", tuple(ROLES)),
         ("scale", SCALES),
+        ("element type", ELEMENT_TYPES),
+        ("operator family", FAMILIES),
+        ("set of problems", SETS),
+        ("direction", DIRECTIONS),
     ):
         for name in names:
             config.addinivalue_line("markers", f"{name}: FlagPerf {what}")

@@ -14,12 +14,13 @@ from pytest_flagperf import launching
 from pytest_flagperf import options
 from pytest_flagperf import words
 from pytest_flagperf.case import Topology
+from pytest_flagperf.operators import published
 from pytest_flagperf.reports import terminal
 from tests.conftest import ROOT
 
 
 # Imported here once: pytester forgets what a session of its own imports, and msgspec then misses its modules.
-PLUGIN = (collection, launching, terminal)
+PLUGIN = (collection, launching, published, terminal)
 
 TOY = ROOT / "tests" / "data" / "flagperf" / "toy_suite.py"
 USAGE_ERROR = pytest.ExitCode.USAGE_ERROR
@@ -81,6 +82,9 @@ TRIPLES = [
     ("target", ("top1=0.5", "top1=0.6", "auc=0.7"), "targets", ({"top1": 0.5}, {"top1": 0.6}, {"auc": 0.7})),
     ("flagperf-timeout", ("60", "70.5", "1e3"), "timeout", (60, 70.5, 1000)),
     ("stall-timeout", ("60", "70.5", "1e3"), "stall_timeout", (60, 70.5, 1000)),
+    ("budget", ("0.5", "2", "1e1"), "budget", (0.5, 2.0, 10.0)),
+    ("cache", ("flushed", "hot", "flushed"), "cache", ("flushed", "hot", "flushed")),
+    ("published", ("V100", "T4", "M40"), "published", ("V100", "T4", "M40")),
     ("flagperf-dir", ("/a", "/b", "/c"), "directory", (Path("/a"), Path("/b"), Path("/c"))),
     ("replay", ("/a", "/b", "/c"), "replay", (Path("/a"), Path("/b"), Path("/c"))),
 ]
@@ -187,7 +191,10 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
         (f"--python=pytorch={TOY}", [f"--python: {TOY} is not an executable file"]),
         ("--container-runtime=lxc", ["--container-runtime: 'lxc' is not one of docker, podman, apptainer"]),
         ("--container=--privileged", ["--container: '--privileged' is not the name of an image"]),
-        ("--target=top9=0.5", ["--target: unknown name 'top9'. Known: accuracy, auc", "top1, top5"]),
+        ("--cache=warm", ["--cache: 'warm' is neither hot nor flushed"]),
+        ("--budget=0", ["--budget: 0 is not above zero"]),
+        ("--published=A1", ["--published: published results: there are none of 'A1'"]),
+        ("--target=top9=0.5", ["--target: unknown name 'top9'. Known: accuracy, algbw, auc", "top1, top5"]),
         ("--target=top1", ["--target: 'top1' is not written NAME=VALUE"]),
         ("--target=top1=high", ["--target: top1='high' is not a number"]),
         ("--target=top1=nan", ["--target: top1=nan is not a bound"]),

@@ -123,6 +123,29 @@ def held_by(vendor: str, device: int) -> str:
         os.close(handle)
 
 
+def contended(vendor: str, devices: Iterable[int]) -> bool:
+    """Whether somebody waits for one of these devices: what a holder asks between two pieces of work.
+
+    A ticket that is just being drawn, or that a dead process left, counts for nothing; the next look sees the former.
+    """
+    held = frozenset(devices)
+    for number in _tickets(vendor):
+        try:
+            handle = os.open(
+                _path(vendor, f"ticket-{number}"), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except OSError:
+            continue
+        try:
+            if not _lock(handle, fcntl.LOCK_SH):
+                record = _read(handle)
+                if record is None or not held.isdisjoint(record.devices):
+                    return True
+        finally:
+            os.close(handle)
+    return False
+
+
 def directory() -> Path:
     """Where the lock files are: one place for all users of the host. ``FLAGPERF_LEASE_DIR`` replaces it."""
     chosen = os.environ.get("FLAGPERF_LEASE_DIR")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_flagperf import metrics
+from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.importing import source
 from pytest_flagperf.lint.problem import Problem
 from pytest_flagperf.lint.problem import line_of
@@ -22,9 +23,18 @@ def check(found: Iterable[Found]) -> Iterator[Problem]:
             code = "FP011" if "is a ratio between 0 and 1" in one.error else "FP010"
             yield Problem(one.path, 1, code, one.error)
             continue
+        if one.case.kind == "operator":
+            yield from _problems(one)
         for name, scale in one.case.scales.items():
             for target in getattr(scale, "targets", ()):
                 yield from _target(one.path, name, target)
+
+
+def _problems(one: Found) -> Iterator[Problem]:
+    try:
+        one.case.load(one.path.parent)
+    except ConfigurationError as error:
+        yield Problem(one.path, 1, "FP010", str(error))
 
 
 def _target(path: Path, scale: str, target: Any) -> Iterator[Problem]:

@@ -26,16 +26,25 @@ def start(config: pytest.Config) -> None:
         config.pluginmanager.register(allure, "flagperf-allure")
 
 
-def finish(config: pytest.Config, directories: Mapping[str, Path], exit_status: int) -> None:
+def finish(
+    config: pytest.Config, directories: Mapping[str, Path], operators: Mapping[str, Path], exit_status: int
+) -> None:
     """Write what belongs to the session as a whole; called in the controller only."""
     from pytest_flagperf import result
 
-    session_directory = next(iter(directories.values())).parent
+    # A case's directory is in the session's, one of operators is <session>/operators/<worker>.
+    session_directory = (
+        next(iter(directories.values())).parent if directories else next(iter(operators.values())).parent.parent
+    )
     result.finish_session(session_directory, exit_status)
+    if operators:
+        from pytest_flagperf.operators import table
+
+        table.write_files(session_directory, table.read(operators))
     if _writes_allure(config):
         from pytest_flagperf.reports import allure
 
-        allure.finish(Path(config.option.allure_report_dir), session_directory, directories)
+        allure.finish(Path(config.option.allure_report_dir), session_directory, directories, operators)
 
 
 def _writes_allure(config: pytest.Config) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import allure
+import msgspec
 import pytest
 
 from pytest_flagperf import result as results
@@ -28,12 +29,14 @@ SHORT_UNIT = 3
 # Allure 2 reads categories.json, Allure 3 its configuration; the expressions are valid in Java and in JavaScript.
 CATEGORIES = [
     {"name": "Target missed", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*missed its target[\s\S]*"},
+    {"name": "Wrong result", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*answer is wrong[\s\S]*"},
     {"name": "Dataset missing or corrupt", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*DatasetError[\s\S]*"},
     {"name": "Device unavailable", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*DeviceUnavailable[\s\S]*"},
     {
         "name": "Rank crashed, stalled or timed out",
         "matchedStatuses": ["broken"],
-        "traceRegex": r"[\s\S]*(Rank(Crashed|Stalled)|JobTimedOut|LaunchFailed|NonFinite|ParametersDiverged)[\s\S]*",
+        "traceRegex": r"[\s\S]*(Rank(Crashed|Stalled)|JobTimedOut|LaunchFailed|NonFinite|ParametersDiverged|"
+        r"OperatorFailed|OutOfMemory)[\s\S]*",
     },
     {"name": "Invalid measurement", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*InvalidMeasurement[\s\S]*"},
 ]
@@ -51,7 +54,11 @@ def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -
     allure.dynamic.feature(case.model)
     allure.dynamic.story(case.role)
     allure.dynamic.description(description(result))
-    allure.attach.file(directory / "result.json", "result.json", allure.attachment_type.JSON)
+    if case.kind == "operator":
+        document = msgspec.json.format(msgspec.json.encode(result), indent=2)
+        allure.attach(document, "result.json", allure.attachment_type.JSON)
+    else:
+        allure.attach.file(directory / "result.json", "result.json", allure.attachment_type.JSON)
     if result.diff:
         allure.attach(result.diff, "open-division.diff", allure.attachment_type.TEXT)
     for one in result.rounds:
@@ -102,9 +109,13 @@ def description(result: Result) -> str:
     return "\n".join(lines)
 
 
-def finish(report: Path, session: Path, directories: Mapping[str, Path]) -> None:
+def finish(report: Path, session: Path, directories: Mapping[str, Path], operators: Mapping[str, Path]) -> None:
     """Write what Allure reads once a session: environment, categories, and the figures for its metrics page."""
     found = []
+    if operators:
+        from pytest_flagperf.operators import table
+
+        found += table.read(operators)
     for directory in directories.values():
         try:
             found.append(results.read_result(directory / "result.json"))

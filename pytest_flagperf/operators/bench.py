@@ -1,0 +1,169 @@
+"""``flagperf bench``: one problem by hand, by the engine and with the output of a test run."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_flagperf import __version__
+from pytest_flagperf import result as results
+from pytest_flagperf import verdict
+from pytest_flagperf.case import Topology
+from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.operators import case as cases
+from pytest_flagperf.operators import table
+from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf.operators.case import ResolvedOperator
+from pytest_flagperf.operators.engine import Engine
+from pytest_flagperf.operators.engine import Outcome
+from pytest_flagperf.operators.pool import Pool
+from pytest_flagperf.operators.problems import FAMILIES
+from pytest_flagperf.operators.problems import Problem
+from pytest_flagperf.options import Options
+from pytest_flagperf.provision import find_devices
+from pytest_flagperf.session import Session
+
+
+class BenchSession(Session):
+    """A session without pytest: no hooks, no ini file, no test to run again."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.models = {}
+        self.name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+    @property
+    def vendor_directories(self) -> list[Path]:
+        """Those of installed packages and our own: there is no conftest file."""
+        return [*vendors.installed(), vendors.bundled()]
+
+    @property
+    def vendor(self) -> Vendor:
+        """The vendor asked for, or the one whose accelerator is here, or the processor."""
+        name = self.options.vendor
+        return vendors.detect(self.vendor_directories) if name is None else vendors.find(name, self.vendor_directories)
+
+    def stand_in(self, framework: str) -> Mapping[str, str] | None:
+        """None: what is measured by hand is measured on the device."""
+        return None
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "schema_version": results.SCHEMA_VERSION,
+            "session": self.name,
+            "time_started": time.time(),
+            "command": ["flagperf", *sys.argv[1:]],
+            "versions": {"pytest-flagperf": __version__, "python": platform.python_version()},
+            "vendor": self.vendor.name,
+        }
+
+
+def problem_of(chosen: argparse.Namespace) -> Problem:
+    """The problem that the sizes on the command line make."""
+    sizes = {name.removeprefix("size_"): value for name, value in vars(chosen).items() if name.startswith("size_")}
+    kind = FAMILIES[chosen.family]
+    try:
+        return kind(**sizes, source="command line")
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{chosen.family}: {error}") from error
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Measure the problem in every direction asked for, and print what came of it. 1 where something is amiss."""
+    problem = problem_of(chosen)
+    directions = [chosen.direction] if chosen.direction else list(problem.directions)
+    for direction in directions:
+        if direction not in problem.directions:
+            raise ConfigurationError(
+                f"{chosen.family} has no direction {direction!r}; it has {', '.join(problem.directions)}"
+            )
+    session = BenchSession(_options(chosen))
+    outcomes = _measure(session, [_resolved(chosen, session, problem, direction) for direction in directions])
+    found = [outcome.result for outcome in outcomes]
+    if chosen.json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        print(_text(session, outcomes))
+    return 0 if all(one.verdict in verdict.WELL for one in found) else 1
+
+
+def _options(chosen: argparse.Namespace) -> Options:
+    return Options(
+        vendor=chosen.vendor,
+        frameworks=(chosen.framework,),
+        pythons={chosen.framework: chosen.python} if chosen.python else {},
+        timeout=chosen.timeout,
+        budget=chosen.budget,
+        cache=chosen.cache,
+        published=chosen.published,
+        directory=chosen.flagperf_dir,
+        explicit={"topology": "command line"} if chosen.topology else {},
+    )
+
+
+def _resolved(chosen: argparse.Namespace, session: BenchSession, problem: Problem, direction: str) -> ResolvedOperator:
+    several = Topology(1, 2) if cases.is_collective(problem) else Topology(1, 1)
+    case = OperatorCase(
+        family=chosen.family,
+        title="by hand",
+        problems=[problem],
+        precisions=cases.ALL_PRECISIONS,
+        frameworks=(chosen.framework,),
+    )
+    found = cases.resolve(
+        case,
+        [problem],
+        frameworks=[chosen.framework],
+        precisions=[chosen.precision],
+        topologies=[Topology.parse(chosen.topology) if chosen.topology else several],
+        vendor=session.vendor.name,
+        directory=Path.cwd(),
+        name="bench",
+    )
+    return next(one for one in found if one.direction == direction)
+
+
+def _measure(session: BenchSession, wanted: Sequence[ResolvedOperator]) -> list[Outcome]:
+    directory = session.open() / "operators" / "main"
+    kept, pool = results.Results(directory), Pool(session, directory)
+    engine, outcomes = Engine(session, pool), []
+    try:
+        for one in wanted:
+            rerun = ["flagperf", *sys.argv[1:]]
+            outcomes.append(engine.measure(one, find_devices(session, one), rerun=rerun))
+            kept.append(outcomes[-1].result)
+    finally:
+        pool.close()
+        kept.close()
+    table.write_files(session.directory, [outcome.result for outcome in outcomes])
+    return outcomes
+
+
+def _text(session: BenchSession, outcomes: Sequence[Outcome]) -> str:
+    lines = [table.text([outcome.result for outcome in outcomes], most=None)]
+    for outcome in outcomes:
+        result = outcome.result
+        label = f"{result.case.role} {result.case.precision}"
+        if outcome.error is not None:
+            lines.append(f"{label}: {type(outcome.error).__name__}: {outcome.error}")
+        lines += [f"{label}: {note}" for note in result.notes]
+        spread = [
+            f"{name} {table.microseconds(result.metrics[name].value)}" for name in _SPREAD if name in result.metrics
+        ]
+        if spread:
+            lines.append(f"{label}: {', '.join(spread)}, {result.operator.get('iterations')} iterations")
+    return "\n".join([*lines, f"results: {session.directory}"])
+
+
+_SPREAD = ("time_min", "time_p99", "first_call", "wall_time")

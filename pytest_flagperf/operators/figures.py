@@ -1,0 +1,231 @@
+"""From a worker's reply to figures that can be trusted, or to the reason why they cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+from pytest_flagperf import metrics
+from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.metrics import UTILIZATION_LIMIT
+from pytest_flagperf.operators.case import ResolvedOperator
+from pytest_flagperf.operators.peaks import Ceilings
+from pytest_flagperf.operators.peaks import Peak
+from pytest_flagperf.operators.peaks import position
+from pytest_flagperf.operators.problems import AllReduce
+from pytest_flagperf.operators.problems import Convolution
+from pytest_flagperf.operators.problems import Interconnect
+from pytest_flagperf.operators.problems import Memory
+from pytest_flagperf.operators.problems import Operator
+
+
+# Without these a reply is no measurement; of a capacity nothing is timed.
+REQUIRED = ("time", "time_min", "time_p99", "cv", "first_call")
+# A processor may run at up to twice the nominal clock that its peak is estimated by: see operators.peaks.
+ESTIMATE_LIMIT = 2.0
+# Winograd's F(4, 3) multiplies four times less than the declared direct convolution (Lavin and Gray 2015).
+WINOGRAD = 4.0
+# More than any cache holds: then declared bytes over time are the memory's bandwidth.
+BEYOND_CACHES = 512 * 2**20
+
+_TF32_ON = (True, "tf32", "high", "medium")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is recorded of one problem: metrics in the registry's units, and what a reader has to know of them."""
+
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    peak: Peak | None = None
+    roofline: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+# What of a reply is kept beside its figures.
+_FACTS = (
+    "samples",
+    "iterations",
+    "ended",
+    "error_bound",
+    "precision",
+    "padded",
+    "clock",
+    "device_name",
+    "threads",
+    "data",
+    "context_switches",
+)
+
+
+def of_reply(one: ResolvedOperator, reply: Mapping[str, Any], ceilings: Ceilings) -> Figures:
+    """The figures of a reply whose status is ``measured``. Raises ``InvalidMeasurement`` for what cannot be trusted."""
+    given = reply.get("figures")
+    if not isinstance(given, Mapping):
+        raise InvalidMeasurement("the worker's reply has no figures")
+    if "correct" not in reply:
+        raise InvalidMeasurement("the result of the timed call was not checked")
+    found = {name: _figure(name, value) for name, value in given.items()}
+    capacity = isinstance(one.problem, Memory) and one.problem.kind == "capacity"
+    missing = [name for name in (("capacity",) if capacity else REQUIRED) if name not in found]
+    if missing:
+        raise InvalidMeasurement(f"not measured: {', '.join(missing)}")
+    if "time" in found and found["time"] <= 0:
+        raise InvalidMeasurement(f"time is {found['time']:g} µs: not a time")
+    refuse_other_precision(one.precision, reply.get("precision") or {})
+    found.update(_rates(one, found))
+    metrics.refuse_impossible(found)
+    achieved, peak = _against(one, found, ceilings)
+    notes = [str(note) for note in reply.get("notes") or ()]
+    if achieved is not None and peak is not None:
+        utilization, note = _utilization(one, achieved, peak, ceilings)
+        found.update(utilization)
+        notes += [note] if note else []
+    if reply.get("ended") == "budget":
+        notes.append("the interval of the median is wider than 2 %: the budget was spent before")
+    return Figures(
+        found,
+        tuple(notes),
+        peak,
+        position(
+            one.problem.flops(one.direction),
+            one.problem.bytes(one.precision, one.direction),
+            ceilings.compute.get(one.precision),
+            ceilings.bandwidth,
+        ),
+        {name: reply[name] for name in _FACTS if reply.get(name) is not None},
+    )
+
+
+def _figure(name: str, value: Any) -> float:
+    if name not in metrics.known():
+        raise InvalidMeasurement(f"the worker gave {name}, which is no metric that is registered")
+    # JSON has no NaN: the worker writes it as a string.
+    number = float(value) if isinstance(value, str) and value in ("nan", "inf", "-inf") else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise InvalidMeasurement(f"{name} is {value!r}: not a figure")
+    if not math.isfinite(number):
+        raise InvalidMeasurement(f"{name} is {number}: not a figure")
+    return float(number)
+
+
+def refuse_other_precision(asked: str, in_force: Mapping[str, Any]) -> None:
+    """Raise ``InvalidMeasurement`` where TF32 is in force and fp32 was asked for, or the other way round.
+
+    ``in_force`` is what the worker read back after the timed calls: of its keys with ``tf32`` in the name any that is
+    on counts, and a precision of float32 products below the highest.
+    """
+    if asked not in ("fp32", "tf32"):
+        return
+    switches = {
+        name: value
+        for name, value in in_force.items()
+        if name == "float32_matmul" or name.endswith("fp32_precision") or "tf32" in name
+    }
+    on = [name for name, value in switches.items() if _is_on(value)]
+    if asked == "fp32" and on:
+        raise InvalidMeasurement(
+            f"fp32 was asked for and TF32 was in force ({', '.join(f'{name} = {switches[name]}' for name in on)}): "
+            "something switched it on behind the plugin's back. Look for allow_tf32 and NVIDIA_TF32_OVERRIDE"
+        )
+    if asked == "tf32" and not on:
+        raise InvalidMeasurement("tf32 was asked for and was not in force when the calls were timed")
+
+
+def _is_on(value: Any) -> bool:
+    return value in _TF32_ON if isinstance(value, (bool, str)) else bool(value)
+
+
+def _rates(one: ResolvedOperator, found: Mapping[str, float]) -> dict[str, float]:
+    """What follows from the problem's declared work and the time."""
+    time = found.get("time")
+    if time is None:
+        return {}
+    rates = {}
+    flops = one.problem.flops(one.direction)
+    if flops is not None:
+        rates["tflops"] = flops / time / 1e6
+    traffic = one.problem.bytes(one.precision, one.direction)
+    if isinstance(one.problem, (Memory, Operator)) and traffic is not None:
+        rates["bandwidth"] = traffic / time / 1e3
+    if "dense_time" in found:
+        rates["speedup_vs_dense"] = found["dense_time"] / time
+    if isinstance(one.problem, (AllReduce, Interconnect)) and traffic is not None:
+        ranks = one.selection.topology.world_size
+        if isinstance(one.problem, AllReduce) or one.problem.kind == "all_reduce":
+            rates["algbw"] = traffic / time / 1e3
+            rates["busbw"] = rates["algbw"] * 2 * (ranks - 1) / ranks
+        else:
+            rates["bandwidth"] = traffic / time / 1e3
+    return rates
+
+
+def _against(one: ResolvedOperator, found: Mapping[str, float], ceilings: Ceilings) -> tuple[float | None, Peak | None]:
+    """What was achieved, and the peak that it is compared with."""
+    problem = one.problem
+    if isinstance(problem, Memory):
+        if problem.kind == "capacity":
+            return found.get("capacity"), ceilings.capacity
+        return found.get("bandwidth"), ceilings.bandwidth
+    if isinstance(problem, AllReduce) or (isinstance(problem, Interconnect) and problem.kind == "all_reduce"):
+        return found.get("busbw"), ceilings.link
+    if isinstance(problem, Interconnect):
+        return found.get("bandwidth"), ceilings.link if problem.kind == "device_to_device" else None
+    if isinstance(problem, Operator) and problem.flops_model == "per_element":
+        traffic = problem.bytes(one.precision, one.direction) or 0
+        return found.get("bandwidth"), ceilings.bandwidth if traffic > BEYOND_CACHES else None
+    return found.get("tflops"), ceilings.compute.get(one.precision)
+
+
+def _utilization(
+    one: ResolvedOperator, achieved: float, peak: Peak, ceilings: Ceilings
+) -> tuple[dict[str, float], str]:
+    """``utilization``, or a note why it is left out. Raises ``InvalidMeasurement`` for one that cannot be."""
+    value = achieved / peak.value
+    if value < 0 or not math.isfinite(value):
+        raise InvalidMeasurement(
+            f"utilization is {value:.4g}: it cannot be negative. Suspect the peak ({peak}; {peak.source})"
+        )
+    # Nothing can allocate more than there is, while a rate has its clock's uncertainty.
+    limit = 1.0 if peak.unit == "GiB" else UTILIZATION_LIMIT
+    if value <= limit:
+        return {"utilization": value}, ""
+    if peak.estimated and value <= ESTIMATE_LIMIT:
+        return {}, f"no utilization: {achieved:.4g} {peak.unit} is above the estimated peak of {peak.value:.4g}"
+    if _has_fast_algorithm(one) and value <= WINOGRAD * UTILIZATION_LIMIT:
+        return {}, (
+            f"no utilization: {achieved:.4g} {peak.unit} by the direct count is above the peak of {peak.value:.4g}, "
+            "as Winograd's algorithm, which multiplies less, makes possible"
+        )
+    raise InvalidMeasurement(
+        f"utilization is {value:.4g} ({achieved:.4g} of {peak}): more than the peak. "
+        f"Suspect {'; '.join(_suspects(one, achieved, peak, ceilings))}"
+    )
+
+
+def _has_fast_algorithm(one: ResolvedOperator) -> bool:
+    problem = one.problem
+    if not isinstance(problem, Convolution):
+        return False
+    return min(problem.filter_w, problem.filter_h) >= 3 and problem.stride_w == problem.stride_h == 1
+
+
+def _suspects(one: ResolvedOperator, achieved: float, peak: Peak, ceilings: Ceilings) -> list[str]:
+    if peak.unit == "GiB":
+        return ["GB reported as GiB", f"the memory in the vendor file ({peak.source})"]
+    found = []
+    if peak.unit == "TFLOP/s":
+        faster = [
+            (other.value, name)
+            for name, other in ceilings.compute.items()
+            if other.value > peak.value and achieved <= other.value * UTILIZATION_LIMIT
+        ]
+        if faster:
+            value, name = min(faster)
+            found.append(f"that {name} was computed instead of {one.precision} (its peak is {value:.4g})")
+    else:
+        found.append("both directions counted as one, or a cache that answered for the memory")
+    return [*found, f"the peak ({peak.source})", "the declared work", "a clock that stopped before the work did"]

@@ -1,0 +1,157 @@
+"""What a device could do at best: from the vendor file, or for a processor estimated from what Linux tells of it.
+
+The estimate is cores x vector lanes x FMA units x 2 x clock. Its assumptions are:
+
+* cores are those the worker's threads may run on, one thread a core at most;
+* the clock is what the monitor saw, else the kernel's figure: in a virtual machine that is the nominal clock, and
+  cores that run faster exceed the estimate;
+* there are two FMA units a core. AMD's cores before family 1Ah have them 256 bits wide also under AVX-512, Intel's
+  with AVX-512 are server cores with two units of 512 bits;
+* bf16 counts where the processor has instructions for it (AVX512-BF16 twice, AMX 16 times the fp32 rate of AVX-512),
+  int8 likewise (VNNI 4 times, AMX 32 times), fp16 with AVX512-FP16 alone.
+
+So it is good to a factor, not to percent: it is called *estimated* wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_flagperf.devices.vendor import Chip
+from pytest_flagperf.devices.vendor import Vendor
+
+
+CPUINFO = Path("/proc/cpuinfo")
+_FMA_UNITS = 2
+# From this family on AMD's units are 512 bits wide (Zen 5).
+_AMD_WIDE = 0x1A
+_RATES: Mapping[str, tuple[tuple[str, float], ...]] = {
+    # precision → (flag, multiple of the fp32 rate), the best first.
+    "bf16": (("amx_bf16", 16.0), ("avx512_bf16", 2.0), ("avx_bf16", 2.0)),
+    "int8": (("amx_int8", 32.0), ("avx512_vnni", 4.0), ("avx_vnni", 4.0)),
+    "fp16": (("amx_fp16", 16.0), ("avx512_fp16", 2.0)),
+}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A ceiling with its unit (TFLOP/s, GB/s or GiB), and where it comes from."""
+
+    value: float
+    unit: str
+    source: str
+    estimated: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} {self.unit}" + (" (estimated)" if self.estimated else "")
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What bounds a device: arithmetic by precision, memory, link. Absent where nobody published it."""
+
+    compute: Mapping[str, Peak]
+    bandwidth: Peak | None = None
+    capacity: Peak | None = None
+    link: Peak | None = None
+
+
+def of_chip(chip: Chip) -> Ceilings:
+    """The verified figures of a vendor file.
+
+    ``memory`` is given in the GB of data sheets, which for the memory of accelerators are GiB: a device of "40 GB" lets
+    39.2 GiB be allocated. A link that is given for both directions counts half.
+    """
+    compute = {}
+    for precision in chip.peak:
+        value = chip.ceiling(precision)
+        if value is not None:
+            compute[precision] = Peak(value, "TFLOP/s", _source(chip, f"peak.{precision}"))
+    link = chip.link
+    one_way = None if link is None else link.bandwidth / (2 if link.direction == "bidirectional" else 1)
+    return Ceilings(
+        compute,
+        _verified(chip, "memory_bandwidth", chip.memory_bandwidth, "GB/s"),
+        _verified(chip, "memory", chip.memory, "GiB"),
+        _verified(chip, "link.bandwidth", one_way, "GB/s"),
+    )
+
+
+def _verified(chip: Chip, name: str, value: float | None, unit: str) -> Peak | None:
+    return None if value is None or name in chip.unverified else Peak(value, unit, _source(chip, name))
+
+
+def _source(chip: Chip, name: str) -> str:
+    if name == "link.bandwidth" and chip.link is not None:
+        return chip.link.source
+    return chip.sources.get(name, chip.source)
+
+
+def of_device(
+    vendor: Vendor, chip: Chip | None, *, threads: int | None, clock: float | None, cpuinfo: Path = CPUINFO
+) -> Ceilings:
+    """The ceilings of the device that was measured. ``clock`` in MHz is what the monitor saw."""
+    if chip is not None:
+        return of_chip(chip)
+    return Ceilings(estimate(cpuinfo, threads, clock)) if vendor.shared else Ceilings({})
+
+
+def estimate(cpuinfo: Path, threads: int | None, clock: float | None = None) -> dict[str, Peak]:
+    """The processor's peaks by precision; nothing for one that is not x86 with FMA."""
+    try:
+        blocks = [_fields(block) for block in cpuinfo.read_text(errors="replace").strip().split("\n\n")]
+    except OSError:
+        return {}
+    flags = set(blocks[0].get("flags", "").split())
+    if "fma" not in flags:
+        return {}
+    # Two threads of one core share its units.
+    cores = len({(one.get("physical id"), one.get("core id", number)) for number, one in enumerate(blocks)})
+    used = min(cores, threads or cores)
+    megahertz = clock or max((_number(one.get("cpu MHz")) for one in blocks), default=0.0)
+    bits = _bits(blocks[0], flags)
+    if not megahertz:
+        return {}
+    fp32 = used * (bits / 32) * _FMA_UNITS * 2 * megahertz * 1e6 / 1e12
+    source = f"estimated: {used} cores x {bits // 32} lanes x {_FMA_UNITS} FMA units x 2 x {megahertz:.0f} MHz"
+    rates = {"fp32": 1.0, "fp64": 0.5}
+    for precision, known in _RATES.items():
+        rate = next((rate for flag, rate in known if flag in flags), None)
+        if rate is not None:
+            rates[precision] = rate
+    return {
+        precision: Peak(
+            fp32 * rate, "TFLOP/s", source + (f" x {rate:g} for {precision}" if rate != 1 else ""), estimated=True
+        )
+        for precision, rate in rates.items()
+    }
+
+
+def _bits(block: Mapping[str, str], flags: set[str]) -> int:
+    if "avx512f" not in flags:
+        return 256
+    if block.get("vendor_id") == "AuthenticAMD" and _number(block.get("cpu family")) < _AMD_WIDE:
+        return 256
+    return 512
+
+
+def _fields(block: str) -> dict[str, str]:
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in block.splitlines())}
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else 0.0
+
+
+def position(flops: int | None, traffic: int | None, compute: Peak | None, bandwidth: Peak | None) -> str:
+    """Where a problem lies on the roofline: ``compute-bound``, ``bandwidth-bound``, or empty where that is not known.
+
+    Operations a byte of compulsory traffic, against the ratio of the two peaks (Williams, Waterman, Patterson 2009).
+    """
+    if not flops or not traffic or compute is None or bandwidth is None:
+        return ""
+    ridge = compute.value * 1e12 / (bandwidth.value * 1e9)
+    return "compute-bound" if flops / traffic >= ridge else "bandwidth-bound"

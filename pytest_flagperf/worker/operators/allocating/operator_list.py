@@ -1,0 +1,124 @@
+"""FlagPerf's operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pytest_flagperf.operators.problems import Operator
+from pytest_flagperf.worker.operators import operator_reference
+from pytest_flagperf.worker.operators import reference
+from pytest_flagperf.worker.operators.allocating.base import ArrayKernel
+from pytest_flagperf.worker.operators.allocating.base import Library
+from pytest_flagperf.worker.operators.kernel import Check
+from pytest_flagperf.worker.operators.request import Request
+
+
+COMPARISONS = ("eq", "ne", "ge", "gt", "le", "lt")
+# Of a product's operands, how many are neither 1 nor -1: as many twos as halves.
+FACTORS = 15
+
+
+class OperatorKernel(ArrayKernel):
+    """Operands ``in0`` ..., drawn as :mod:`pytest_flagperf.worker.operators.pytorch.operator_list` draws them."""
+
+    def __init__(self, library: Library, request: Request) -> None:
+        super().__init__(library, request)
+        assert isinstance(request.problem, Operator)
+        self.operator, self.given = request.problem, dict(request.problem.arguments)
+        kinds = self.operator.input_dtypes or ("same",) * len(self.operator.inputs)
+        self.inputs = [
+            self.take(f"in{i}", self._array(i, shape), request.precision if kind == "same" else kind)
+            for i, (shape, kind) in enumerate(zip(self.operator.inputs, kinds, strict=True))
+        ]
+        self.call = library.operators[self.operator.name]
+        self.notes.append("checked at sampled elements, rows or images")
+
+    def _array(self, number: int, shape: tuple[int, ...]) -> Any:
+        name, random = self.operator.name, np.random.default_rng([self.seed, number])
+        if name == "cross_entropy_loss" and number == 1:
+            return random.integers(0, self.operator.inputs[0][1], shape)
+        if name.startswith("bitwise"):
+            self.distribution = "uniform whole numbers [-127, 127]"
+            return random.integers(-127, 128, shape)
+        array = random.random(shape, dtype=np.float32) * 2 - 1
+        if name in ("reciprocal", "rsqrt"):
+            self.distribution = "uniform [0.5, 1.5)"
+            return array / 2 + 1
+        if name == "prod":
+            self.distribution = f"1 or -1, and {FACTORS} twos and halves"
+            array = np.where(array < 0, np.float32(-1), np.float32(1))
+            places = reference.sampled(array.size, 2 * FACTORS, self.seed)
+            array.ravel()[places[: len(places) // 2]] = 2.0
+            array.ravel()[places[len(places) // 2 :]] = 0.5
+        elif name in COMPARISONS and number == 1:
+            self.distribution = "uniform [-1, 1); every second pair is equal"
+            array[..., ::2] = np.random.default_rng([self.seed, 0]).random(shape, dtype=np.float32)[..., ::2] * 2 - 1
+        elif name in ("isinf", "isnan"):
+            self.distribution = f"uniform [-1, 1); every third is {'infinite' if name == 'isinf' else 'a NaN'}"
+            array[..., ::3] = math.inf if name == "isinf" else math.nan
+        return array
+
+    def check(self) -> Check:
+        """See :mod:`pytest_flagperf.worker.operators.operator_reference`."""
+        problem, request = self.operator, self.request
+        if request.direction == "fwd" and not operator_reference.shapes_hold(problem, self):
+            return Check(math.inf, 0.0)
+        if request.direction == "bwd" and self.shape("out0") != problem.inputs[0]:
+            return Check(math.inf, 0.0)
+        return operator_reference.check(problem, request.direction, request.precision, self, self.seed)
+
+    def array(self, name: str) -> Any:
+        """An operand or a result by its name."""
+        return self.arrays[name] if name in self.arrays else self.result(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        return tuple(self.array(name).shape)
+
+    def flat(self, name: str, indices: Any) -> Any:
+        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        return self.array(name).reshape(-1)[indices]
+
+    def rows(self, name: str, indices: Any) -> Any:
+        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        return self.array(name)[indices]
+
+
+class OperatorForward(OperatorKernel):
+    """The operator itself."""
+
+    def run(self) -> None:
+        """The call."""
+        result = self.call(self.inputs, self.given)
+        for i, part in enumerate(result if isinstance(result, tuple) else (result,)):
+            self.results[f"out{i}"] = part
+
+
+class OperatorBackward(OperatorKernel):
+    """The gradient of the first operand alone."""
+
+    def __init__(self, library: Library, request: Request) -> None:
+        super().__init__(library, request)
+        shape = self.operator.outputs[0]
+        gradient = self.draw("gradient", *shape)
+        rest = self.inputs[1:]
+
+        def forward(x: Any) -> Any:
+            result = self.call([x, *rest], self.given)
+            return result[0] if isinstance(result, tuple) else result
+
+        result, self.back = library.gradient(self.operator, forward, self.inputs[0], gradient)
+        self.arrays["forward"] = library.numbers(result)
+        self.notes.append("the gradient of the first operand alone")
+
+    def run(self) -> None:
+        """The backward pass."""
+        self.results["out0"] = self.back()
+
+    def drawn(self) -> Mapping[str, Any]:
+        """The forward result was not drawn."""
+        return {name: array for name, array in self.arrays.items() if name != "forward"}

@@ -1,0 +1,301 @@
+"""The clock: warm-up until stable, samples until the median is known well enough, and what disturbed them.
+
+Framework-neutral; how one sample is timed is behind :class:`Clock`. Times are microseconds a call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol
+
+
+# Three medians that agree this well say that the call is warm.
+WARM_WITHIN = 0.05
+WARM_MEDIANS = 3
+# The median is known when its confidence interval is this narrow, each side.
+CONFIDENCE_WITHIN = 0.02
+# A call shorter than this (us) is timed several at once: a reading of the host's clock costs some 50 ns.
+SHORT_CALL = 20.0
+MOST_IN_A_BATCH = 1000
+WALL_SAMPLES = 10
+KEPT_SAMPLES = 1000
+# A first call that took this long (us), and as long as the warm-up may, has warmed what there is to warm.
+LONG_CALL = 0.5e6
+# Seconds between two looks at the confidence interval, for calls that are short.
+CHUNK_SECONDS = 0.05
+
+Call = Callable[[], None]
+
+
+class Clock(Protocol):
+    """How calls are timed on a device."""
+
+    name: str
+
+    def samples(self, call: Call, count: int, batch: int, before: Call | None) -> list[float]:
+        """``count`` samples of ``batch`` calls each, microseconds a call; ``before`` runs outside the clock."""
+
+    def wall(self, call: Call, count: int, before: Call | None) -> list[float]:
+        """The same by the host's clock, one call a sample, from the call until the device is done with it."""
+
+
+class HostClock:
+    """The host's monotonic clock; ``wait`` returns when the device has done its work."""
+
+    name = "host"
+
+    def __init__(self, wait: Call | None = None) -> None:
+        self._wait = wait
+
+    def samples(self, call: Call, count: int, batch: int, before: Call | None) -> list[float]:
+        """See :class:`Clock`."""
+        wait, now, found = self._wait, time.perf_counter_ns, []
+        for _ in range(count):
+            if before is not None:
+                before()
+            if wait is not None:
+                wait()
+            if batch == 1:
+                begin = now()
+                call()
+            else:
+                calls = range(batch)
+                begin = now()
+                for _ in calls:
+                    call()
+            if wait is not None:
+                wait()
+            found.append((now() - begin) / batch / 1e3)
+        return found
+
+    def wall(self, call: Call, count: int, before: Call | None) -> list[float]:
+        """See :class:`Clock`."""
+        return self.samples(call, count, 1, before)
+
+
+class EventClock:
+    """The device's own clock: an event before and after each sample, read when all of a group are done.
+
+    ``event`` makes one that takes the time; ``wait`` returns when the device has done its work.
+    """
+
+    name = "device events"
+
+    def __init__(self, event: Callable[[], Any], wait: Call) -> None:
+        self._event, self._wait, self._host = event, wait, HostClock(wait)
+
+    def samples(self, call: Call, count: int, batch: int, before: Call | None) -> list[float]:
+        """See :class:`Clock`."""
+        pairs = []
+        for _ in range(count):
+            if before is not None:
+                before()
+            begin, end = self._event(), self._event()
+            begin.record()
+            for _ in range(batch):
+                call()
+            end.record()
+            pairs.append((begin, end))
+        self._wait()
+        # Events tell milliseconds.
+        return [begin.elapsed_time(end) * 1e3 / batch for begin, end in pairs]
+
+    def wall(self, call: Call, count: int, before: Call | None) -> list[float]:
+        """See :class:`Clock`."""
+        return self._host.samples(call, count, 1, before)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure: seconds of ``budget`` and ``warmup``, ``least`` to ``most`` samples."""
+
+    budget: float
+    warmup: float
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The samples of one call, and how they came about."""
+
+    samples: tuple[float, ...]
+    wall: tuple[float, ...]
+    batch: int
+    ended: str
+    context_switches: int
+
+    def figures(self) -> dict[str, float]:
+        """Median, mean, minimum, 99th percentile (us) and coefficient of variation (ratio)."""
+        mean = statistics.fmean(self.samples)
+        found = {
+            "time": statistics.median(self.samples),
+            "time_mean": mean,
+            "time_min": min(self.samples),
+            "time_p99": percentile(self.samples, 0.99),
+            "wall_time": statistics.median(self.wall),
+        }
+        if len(self.samples) > 1:
+            found["cv"] = statistics.stdev(self.samples) / mean
+        return found
+
+    def kept(self) -> list[float]:
+        """At most :data:`KEPT_SAMPLES` samples, evenly chosen, in the order they were taken."""
+        step = max(1, math.ceil(len(self.samples) / KEPT_SAMPLES))
+        return [round(sample, 4) for sample in self.samples[::step]]
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The smallest sample that at least ``share`` of the samples do not exceed (nearest rank)."""
+    ordered = sorted(samples)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """The confidence interval of the median by order statistics, or ``None`` where there are too few samples.
+
+    No assumption about the distribution: the number of samples below the median is binomial with p = 1/2
+    (Conover, Practical Nonparametric Statistics, section 3.2). Six samples are the fewest that carry 95 %.
+    """
+    count = len(samples)
+    depth = interval_depth(count, confidence)
+    if depth < 1:
+        return None
+    ordered = sorted(samples)
+    return ordered[depth - 1], ordered[count - depth]
+
+
+def interval_depth(count: int, confidence: float) -> int:
+    """The largest d for which the d-th smallest and d-th largest of ``count`` samples enclose the median."""
+    tail = (1 - confidence) / 2
+    if count > 200:
+        # The normal approximation; one rank wider than rounded, so that it never promises too much.
+        quantile = statistics.NormalDist().inv_cdf(1 - tail)
+        return math.floor((count - quantile * math.sqrt(count)) / 2)
+    below, depth = 0.0, 0
+    while depth <= count // 2:
+        below += math.comb(count, depth) / 2**count
+        if below > tail:
+            break
+        depth += 1
+    return depth
+
+
+def is_known(samples: Sequence[float]) -> bool:
+    """Whether the interval of the median is within 2 % of it on each side."""
+    interval = median_interval(samples)
+    if interval is None:
+        return False
+    median = statistics.median(samples)
+    return max(median - interval[0], interval[1] - median) <= CONFIDENCE_WITHIN * median
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No garbage collection while the clock runs."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def measure(
+    call: Call,
+    clock: Clock,
+    plan: Plan,
+    *,
+    before: Call | None = None,
+    agree: Callable[[list[float]], list[float]] = list,
+    alive: Call = lambda: None,
+    first: float = 0.0,
+) -> Measurement:
+    """Warm ``call`` up and sample it. ``first`` is what the first call took, where it was timed already (us).
+
+    ``before`` runs before every sample, outside the clock; such samples are of one call each. ``agree`` makes of each
+    rank's samples those of the slowest, so that all ranks decide alike. ``alive`` is called between samples.
+    """
+    with quiet():
+        usual = first
+        if first < max(LONG_CALL, plan.warmup * 1e6):
+            usual = warm_up(call, clock, plan.warmup, before, agree, alive)
+        batch = 1 if before else max(1, min(MOST_IN_A_BATCH, math.ceil(SHORT_CALL / max(usual, 1e-3))))
+        if usual >= SHORT_CALL:
+            batch = 1
+        switches = _involuntary_switches()
+        samples, ended = _sample(call, clock, plan, batch, usual, before, agree, alive)
+        switches = _involuntary_switches() - switches
+        if clock.name == HostClock.name:
+            wall = samples
+        else:
+            wall = agree(clock.wall(call, min(WALL_SAMPLES, len(samples)), before))
+    return Measurement(tuple(samples), tuple(wall), batch, ended, switches)
+
+
+def warm_up(
+    call: Call,
+    clock: Clock,
+    seconds: float,
+    before: Call | None,
+    agree: Callable[[list[float]], list[float]],
+    alive: Call,
+) -> float:
+    """Call until the last medians agree within 5 %, or ``seconds`` are over. Returns the last median."""
+    begin = time.perf_counter()
+    medians: list[float] = []
+    count = 1
+    while True:
+        found = agree(clock.samples(call, count, 1, before))
+        medians.append(statistics.median(found))
+        alive()
+        last = medians[-WARM_MEDIANS:]
+        if len(last) == WARM_MEDIANS and max(last) <= (1 + WARM_WITHIN) * min(last):
+            break
+        if agree([time.perf_counter() - begin])[0] >= seconds:
+            break
+        # Groups of about two milliseconds: the median of one short call says nothing.
+        count = max(1, min(100, round(2000 / max(medians[-1], 1e-3))))
+    return medians[-1]
+
+
+def _sample(
+    call: Call,
+    clock: Clock,
+    plan: Plan,
+    batch: int,
+    usual: float,
+    before: Call | None,
+    agree: Callable[[list[float]], list[float]],
+    alive: Call,
+) -> tuple[list[float], str]:
+    begin = time.perf_counter()
+    samples: list[float] = []
+    in_a_chunk = max(1, round(CHUNK_SECONDS * 1e6 / (usual * batch)))
+    while True:
+        missing = plan.least - len(samples)
+        # After `least` the interval is looked at ever more rarely: a look sorts all samples.
+        wanted = min(missing, in_a_chunk) if missing > 0 else max(1, min(in_a_chunk, len(samples) // 4))
+        samples += agree(clock.samples(call, min(wanted, plan.most - len(samples)), batch, before))
+        alive()
+        if len(samples) < plan.least:
+            continue
+        if is_known(samples):
+            return samples, "converged"
+        if len(samples) >= plan.most or agree([time.perf_counter() - begin])[0] >= plan.budget:
+            return samples, "budget"
+
+
+def _involuntary_switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -182,8 +182,9 @@ def test_the_vendor_file_and_the_overlay_in_concepts_are_read(tmp_path: Path) ->
     found = acme.chip("Acme A1")
     assert found is not None
     assert found[1].peak["bf16"] == 240
-    # The hook is the page's, the overlay is one of the real ResNet-50.
-    (hook,) = [text for text in blocks(DOCS / "concepts.md", "python") if "pytest_flagperf_vendors" in text]
+    # The hook is that of Add a vendor, the overlay is one of the real ResNet-50.
+    hooks = DOCS / "how-to" / "add-a-vendor.md"
+    (hook,) = [text for text in blocks(hooks, "python") if "def pytest_flagperf_vendors" in text]
     (tmp_path / "conftest.py").write_text(hook, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     shutil.copytree(ROOT / "suites" / "training" / "resnet50", tmp_path / "resnet50")

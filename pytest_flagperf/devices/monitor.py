@@ -135,7 +135,7 @@ class Monitor:
                     self._look_last()
                     break
         except _cancelled():
-            pass
+            self._look_last()
         self._close()
         used = resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -171,7 +171,8 @@ class Monitor:
 
     def _look_last(self) -> None:
         """Once more when the job is over: what was measured ended between this look and the one before."""
-        if self._prober is not None and not self._problem:
+        # A driver that has answered before: one that hangs keeps nobody waiting.
+        if self._prober is not None and self._identity and not self._problem:
             self._prober.hurry(_LAST_LOOK)
             self._processes_due = float("inf")
             self._look()

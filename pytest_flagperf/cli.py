@@ -119,7 +119,7 @@ def _show(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
-        print(terminal.table(found))
+        print("\n".join([terminal.table(found), *terminal.notes(found)]))
     return 0 if all(result.verdict == "passed" for result in found) else 1
 
 

@@ -68,7 +68,7 @@ class Launcher:
         """
         __tracebackhide__ = True
         directory = self._directory(case)
-        attempt = Attempt()
+        attempt = Attempt(notes=[*case.notes, *self._unwatched(case)])
         failed: FlagPerfError | None = None
         try:
             if case.recorded is not None:
@@ -89,6 +89,16 @@ class Launcher:
         """Record a case that could not even start: no device, no dataset."""
         __tracebackhide__ = True
         self._record(case, self._directory(case), Data(case.scale.dataset), Attempt(), failed)
+
+    def _unwatched(self, case: ResolvedCase) -> list[str]:
+        if case.recorded is not None or self.session.vendor.shared or self.session.options.monitor is not None:
+            return []
+        return ["the devices were not watched (--monitor=off): whether others used them is not known"]
+
+    def _chip(self, case: ResolvedCase) -> str | None:
+        """The chip that is here, where no round came as far as to tell it; of a replay nobody knows."""
+        found = self.session.chip if case.recorded is None else None
+        return found[0] if found else None
 
     def _directory(self, case: ResolvedCase) -> Path:
         try:
@@ -156,7 +166,7 @@ class Launcher:
             dataset,
             attempt.devices,
             notes=attempt.notes,
-            chip=attempt.chip,
+            chip=attempt.chip or self._chip(case),
             container=attempt.container,
             rerun=rerun,
             error=failed,

@@ -22,6 +22,7 @@ from pytest_flagperf import result as results
 from pytest_flagperf import samples
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.devices import lease as leases
+from pytest_flagperf.devices import occupied
 from pytest_flagperf.devices import visible
 from pytest_flagperf.devices.monitor import MONITOR
 from pytest_flagperf.devices.monitor import ROUND_VARIABLE
@@ -100,6 +101,8 @@ class Round:
         results.write_json(case_file, self._case_document())
         topology = self.case.selection.topology
         watch = self.progress.watch(self.case, self.host_dir, self.number, self.session.options.rounds)
+        if self.session.options.monitor is not None:
+            occupied.refuse(self.session.vendor, self.lease.devices, self.name, os.getpid())
         with self._watching():
             outcome = self._run(case_file, watch)
         failed = failure(outcome, self.host_dir)

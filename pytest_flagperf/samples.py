@@ -126,10 +126,14 @@ def read(path: Path) -> Samples:
 
 def refuse_foreign(seen: Samples) -> None:
     """Raise ``InvalidMeasurement`` where somebody else's process was on a leased device."""
+    __tracebackhide__ = True
     if seen.foreign:
         who = {(one.device, one.pid): one.command for one in seen.foreign}
         listed = "; ".join(f"device {device}: pid {pid} {text}".rstrip() for (device, pid), text in who.items())
-        raise InvalidMeasurement(f"a process of somebody else was on a leased device while it was measured: {listed}")
+        raise InvalidMeasurement(
+            f"a process of somebody else was on a leased device while it was measured: {listed}\n"
+            "End it, or leave it a device of its own by the visible-devices variable, and run again"
+        )
 
 
 def metrics_of(
@@ -189,7 +193,8 @@ def conditions(seen: Samples, window: Window, hot: float | None = None) -> tuple
     lost = [gap for gap in seen.gaps if window[0] <= gap.monotonic <= window[1]]
     if lost:
         first = lost[0].error.splitlines()[0] if lost[0].error else "no reason given"
-        found.append(f"the monitor's looks failed {len(lost)} times while it was measured: {first}")
+        times = "once" if len(lost) == 1 else f"{len(lost)} times"
+        found.append(f"the monitor's looks failed {times} while it was measured: {first}")
     return tuple(found)
 
 

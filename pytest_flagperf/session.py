@@ -64,6 +64,7 @@ class Session:
         self.options = options.parse(config)
         self.models: dict[str, str] = {}
         self.name = words.session_name(config)
+        self._unreadable: ProbeError | None = None
         self._overlays: dict[Path, overlay.Overlay | None] = {}
         # An explicit vendor is checked at once: a typo is not worth a collection.
         if self.options.vendor is not None:
@@ -95,7 +96,14 @@ class Session:
     @cached_property
     def readings(self) -> list[Reading]:
         """The vendor's devices on this host, by its driver or else its device nodes. Raises ``ProbeError``."""
-        return probe.devices(self.vendor)
+        if self._unreadable is not None:
+            raise self._unreadable
+        try:
+            return probe.devices(self.vendor)
+        except ProbeError as error:
+            # A driver that hangs would be waited for by every test.
+            self._unreadable = error
+            raise
 
     @property
     def seen(self) -> str:
@@ -104,7 +112,14 @@ class Session:
             count = len(self.readings)
         except ProbeError as error:
             return f"devices unknown ({str(error).splitlines()[0]})"
-        return f"{count} device{'s' if count != 1 else ''}" + (f" ({self.chip[0]})" if self.chip else "")
+        text = f"{count} device{'s' if count != 1 else ''}" + (f" ({self.chip[0]})" if self.chip else "")
+        return ", ".join([text, *(f"{name}={value}" for name, value in self.chosen_devices.items())])
+
+    @property
+    def chosen_devices(self) -> dict[str, str]:
+        """The visible-devices variables that the caller set."""
+        names = filter(None, (self.vendor.visible_devices, *self.vendor.also_visible))
+        return {name: os.environ[name] for name in names if name in os.environ}
 
     @cached_property
     def chip(self) -> tuple[str, Chip] | None:
@@ -243,7 +258,7 @@ class Session:
             "vendor": self.vendor.name,
             **self._devices(),
             "source": _commit(self.config.rootpath),
-            "environment": masked_environment(os.environ),
+            "environment": {**masked_environment(os.environ), **self.chosen_devices},
         }
 
 

@@ -109,7 +109,7 @@ def test_an_overlay_that_breaks_the_rules_is_a_collection_error_with_file_and_ke
     [
         ("fp32 = 1000", "fp32 = -1", "chips.A1.peak.fp32 is -1: it is above zero"),
         ("fp32 = 1000", "fp32 = 0", "chips.A1.peak.fp32 is 0: it is above zero"),
-        ("fp32 = 1000", "fp32 = '1000'", "Expected `float`, got `str` - at `$.chips[...].peak[...]`"),
+        ("fp32 = 1000", "fp32 = '1000'", "chips.A1: Expected `float`, got `str` - at `$.peak.fp32`"),
         ('source = "datasheet"', 'source = ""', "chips.A1.source is empty"),
         ('source = "datasheet"', "", "missing required field `source`"),
         ("[chips.A1]", "[chipz.A1]", "unknown field `chipz`"),

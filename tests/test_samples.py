@@ -139,7 +139,7 @@ def test_throttling_and_heat_are_told_with_device_share_and_limit():
 def test_failed_looks_in_the_window_are_told_with_their_reason():
     gaps = (Gap(101, 10, "acme: acme-smi did not end within 10 s\nit printed: x"), Gap(99, 1, "before"))
     told = samples.conditions(seen(every_second(), gaps=gaps), WINDOW)
-    assert told == ("the monitor's looks failed 1 times while it was measured: acme: acme-smi did not end within 10 s",)
+    assert told == ("the monitor's looks failed once while it was measured: acme: acme-smi did not end within 10 s",)
 
 
 def test_processes_that_could_not_be_listed_are_told():

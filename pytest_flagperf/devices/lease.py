@@ -177,7 +177,7 @@ def _aligned(free: Sequence[int], size: int) -> list[int]:
     return []
 
 
-class _Record(msgspec.Struct):
+class _Record(msgspec.Struct, omit_defaults=True):
     """What a lock file says of who holds it; ``devices`` are those that a ticket is for."""
 
     pid: int

@@ -67,10 +67,20 @@ class Program:
         """The processes on each device, by the second command where there is one, else of the last look."""
         if not self.probe.processes:
             told = {one.index: one.processes for one in self._last if one.processes is not None}
+            if not told and any(layout.process for layout in self.vendor.output[self.probe.output].layouts):
+                raise ProbeError(
+                    f"{self.vendor.name}: the processes in the output {self.probe.output} cannot be told: their table "
+                    "is not there, or no rule closes it"
+                )
             return told or None
         listed = self._call(self.probe.processes, self.probe.processes_output)
         joined = {one.index: _joined(one, listed) for one in self._last}
-        return {index: processes for index, processes in joined.items() if processes is not None} or None
+        if all(processes is None for processes in joined.values()):
+            raise ProbeError(
+                f"{self.vendor.name}: the processes in the output {self.probe.processes_output} cannot be told: their "
+                "table is not there, or no rule closes it"
+            )
+        return {index: processes for index, processes in joined.items() if processes is not None}
 
     def hurry(self, seconds: float) -> None:
         """End a call after so long; who closed the descriptor has been heard."""

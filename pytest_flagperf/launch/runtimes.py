@@ -120,7 +120,7 @@ def _image(runtime: Runtime, image: str) -> Image:
         return Image(str(path.absolute()))
     try:
         text = _ask(runtime.executable, "image", "inspect", image)
-    except _Refused as refused:
+    except _CommandFailed as refused:
         if not _NOT_THERE.search(refused.said):
             raise
         raise ConfigurationError(
@@ -166,7 +166,7 @@ def remove(container: Container, job: Contained) -> str:
     return f"the container is still there ({said}): {container.runtime.name} rm --force {job.name}"
 
 
-class _Refused(LaunchFailed):
+class _CommandFailed(LaunchFailed):
     """The runtime answered, with an error."""
 
     def __init__(self, message: str, said: str) -> None:
@@ -196,6 +196,6 @@ def _ask(executable: str, *arguments: str) -> str:
         said = errors.read(20_000).decode("utf-8", errors="replace").strip()
         if done.returncode != 0:
             another = "; another runtime is chosen with --container-runtime" if "daemon" in said else ""
-            raise _Refused(f"`{shown}` failed with exit code {done.returncode}: {said}{another}", said)
+            raise _CommandFailed(f"`{shown}` failed with exit code {done.returncode}: {said}{another}", said)
         output.seek(0)
         return output.read(4_000_000).decode("utf-8", errors="replace")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from pytest_flagperf.devices import bounded
+from pytest_flagperf.devices import occupied
 from pytest_flagperf.devices import probe
 from pytest_flagperf.devices.reading import Process
+from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.launch import processes
 
@@ -97,6 +101,40 @@ def test_processes_come_from_the_second_command(acme):
     prober = probe.prober(acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}"))
     prober.read()
     assert prober.processes() == {0: (), 1: (Process(4711), Process(4712))}
+
+
+def test_a_process_table_that_is_cut_off_is_an_error_and_not_an_empty_one(acme):
+    rows = prints("0, Acme A1, 61, 40, 512")
+    listed = "print('=====\\ndevice 0\\nprocess 0 4711')"
+    prober = probe.prober(acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}"))
+    prober.read()
+    with pytest.raises(ProbeError, match="the processes in the output processes cannot be told"):
+        prober.processes()
+
+
+def test_a_text_without_rules_lists_the_processes_that_it_lists(acme):
+    rows = prints("0, Acme A1, 61, 40, 512")
+    listed = "print('device 0\\nprocess 0 4711' if os.path.exists('busy') else 'device 0')"
+    prober = probe.prober(acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}"))
+    prober.read()
+    assert prober.processes() == {0: ()}
+
+
+def test_somebody_on_a_device_is_refused_before_the_job_with_pid_command_and_what_to_do(acme):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"]) as child:
+        rows = prints("0, Acme A1, 61, 40, 512", "1, Acme A1, 61, 40, 512")
+        listed = f"print('device 0\\ndevice 1\\nprocess 1 {child.pid}')"
+        vendor = acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}")
+        occupied.refuse(vendor, [0], "round", owner=0)
+        occupied.refuse(vendor, [1], "round", owner=os.getpid())
+        with pytest.raises(DeviceUnavailable, match=rf"device 1: pid {child.pid} .*time.sleep") as caught:
+            occupied.refuse(vendor, [0, 1], "round", owner=0)
+        child.kill()
+    assert "End it" in str(caught.value)
+
+
+def test_a_driver_that_cannot_list_processes_is_no_reason_to_refuse(acme):
+    occupied.refuse(acme("sys.exit(3)"), [0], "round", owner=0)
 
 
 def test_without_a_driver_the_message_says_what_was_looked_for(acme, tmp_path: Path):

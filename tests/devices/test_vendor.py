@@ -12,6 +12,7 @@ from pytest_flagperf import ConfigurationError
 from pytest_flagperf import DeviceUnavailable
 from pytest_flagperf import Topology
 from pytest_flagperf import provision
+from pytest_flagperf.devices import schema
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.reading import Reading
 
@@ -67,9 +68,23 @@ def test_every_vendor_that_ships_is_valid_and_names_its_sources():
         ('title = "Acme"', "", "missing required field `title`"),
         ("aliases", "alias", "unknown field `alias`"),
         ("[detection]", "[detect]", "unknown field `detect`"),
-        ("device_nodes", "nodes", "unknown field `nodes` - at `$.detection`"),
+        ("device_nodes", "nodes", "detection: Object contains unknown field `nodes`; known: device_nodes, pci_vendors"),
         ('source = "datasheet"', "", "missing required field `source`"),
-        ('source = "datasheet"', 'source = "x"\nmemory = "80 GB"', "got `str` - at `$.chips[...].memory`"),
+        (
+            'source = "datasheet"',
+            'source = "x"\nmemory = "80 GB"',
+            "chips.A1: Expected `float | null`, got `str` - at `$.memory`",
+        ),
+        (
+            'device = "acme"',
+            'device = "cpu"',
+            "frameworks.pytorch.device is 'cpu': the workload would run on the host's",
+        ),
+        (
+            "[chips.A1]",
+            "[chips.A1]\nmemroy = 80",
+            "chips.A1: Object contains unknown field `memroy`; known: source, names",
+        ),
         ("bf16 = 312", "bf16 = -1", "chips.A1.peak.bf16 is -1: it is above zero"),
         ("bf16 = 312", "bf16 = 0", "chips.A1.peak.bf16 is 0: it is above zero"),
         ("bf16 = 312", "bf16 = nan", "chips.A1.peak.bf16 is nan"),
@@ -101,7 +116,9 @@ def test_a_vendor_is_found_by_name_and_by_alias(directory):
 
 
 def test_an_unknown_vendor_lists_those_there_are(directory):
-    with pytest.raises(ConfigurationError, match=r"unknown vendor 'coyote'\. Known: acme, .*cpu, .*nvidia"):
+    with pytest.raises(
+        ConfigurationError, match=r"unknown vendor 'coyote'\. Known: acme \(roadrunner\), .*cpu \(host\), .*nvidia"
+    ):
         vendors.find("coyote", [directory, vendors.bundled()])
 
 
@@ -163,13 +180,15 @@ def test_devices_chosen_by_identifier_are_refused_with_an_example(directory, mon
 
 @pytest.mark.parametrize(
     ("topology", "message"),
-    [("1x4", "4 devices of acme are needed, 3 were found"), ("2x1", "needs 2 hosts; this version launches on one")],
+    [("1x4", "4 devices are needed of acme, 3 were found"), ("2x1", "needs 2 hosts; this version launches on one")],
 )
 def test_a_topology_that_this_host_has_not_is_refused(directory, topology, message):
     case = SimpleNamespace(
         label="toy convergence", recorded=None, selection=SimpleNamespace(topology=Topology.parse(topology))
     )
-    session = SimpleNamespace(vendor=vendors.find("acme", [directory]), readings=[Reading(index) for index in range(3)])
+    session = SimpleNamespace(
+        vendor=vendors.find("acme", [directory]), readings=[Reading(index) for index in range(3)], chosen_devices={}
+    )
     with pytest.raises(DeviceUnavailable, match=message):
         provision.find_devices(session, case)
 
@@ -206,5 +225,18 @@ def test_only_an_accelerator_of_the_vendor_is_proof_on_pci_and_no_bridge_of_its_
     device.mkdir()
     (device / "vendor").write_text(f"{vendor}\n")
     (device / "class").write_text(f"{kind}\n")
-    assert vendors._on_pci(["0x1d94"], tmp_path) is found
-    assert vendors._on_pci(["0x1d94"], tmp_path / "absent"), "where nobody can say, it may be"
+    assert schema._on_pci(["0x1d94"], tmp_path) is found
+    assert schema._on_pci(["0x1d94"], tmp_path / "absent"), "where nobody can say, it may be"
+
+
+def test_an_alias_of_two_vendors_is_nobodys(tmp_path):
+    write(tmp_path, "acme", ACME)
+    write(tmp_path, "acne", ACME.replace('name = "acme"', 'name = "acne"'))
+    with pytest.raises(ConfigurationError, match=r"'roadrunner' is an alias in .*acme.vendor.toml, .*acne.vendor.toml"):
+        vendors.find("roadrunner", [tmp_path / "vendors"])
+
+
+def test_a_vendor_that_somebody_installed_and_that_shares_the_processor_is_not_chosen_by_itself(tmp_path):
+    shared = ACME.replace("[detection]", "shared = true\n[detection]")
+    write(tmp_path, "acme", shared.replace('device_nodes = ["@/acme[0-9]*"]', ""))
+    assert vendors.detect([tmp_path / "vendors", vendors.bundled()]).name == "cpu"

@@ -24,7 +24,11 @@ def replacement(model: str, standard: str, suite: Path, workload: str, folder: P
     parts = [_diff(_lines(was), _lines(own), f"{model}/{was.name}", f"{folder.name}/{own.name}")]
     helpers, outside = _imported(own, folder, suite)
     for helper in helpers:
-        parts.append(_diff([], _lines(helper), "/dev/null", f"{folder.name}/{helper.relative_to(folder)}"))
+        name = helper.relative_to(folder)
+        # One that is called as a module of the suite is taken in its place, by the suite's own modules too.
+        shadowed = suite / name
+        before, old = (_lines(shadowed), f"{model}/{name}") if shadowed.is_file() else ([], "/dev/null")
+        parts.append(_diff(before, _lines(helper), old, f"{folder.name}/{name}"))
     if outside:
         parts.append(f"# It imports from outside this folder and the suite: {', '.join(outside)}\n")
     return Replacement(workload, folder.resolve(), "".join(parts))
@@ -45,20 +49,25 @@ def _lines(path: Path) -> list[str]:
 
 
 def _imported(start: Path, folder: Path, suite: Path) -> tuple[list[Path], list[str]]:
-    """The modules of ``folder`` that ``start`` imports, over all steps, and the names of what is imported elsewhere."""
+    """The modules of ``folder`` that ``start`` imports, over all steps, and the names of what is imported elsewhere.
+
+    As in the rank, a name is looked for in ``folder`` first, whoever imports it: a module of the suite may get one of
+    the vendor's.
+    """
     seen, waiting = {start}, [start]
     outside: set[str] = set()
     while waiting:
         for name, relative in _names(waiting.pop()):
-            found = _module(folder, name) if relative else None
+            found = (_module(folder, name) or _module(suite, name)) if relative else None
             if found is not None and found not in seen:
                 seen.add(found)
                 waiting.append(found)
             elif not relative:
                 outside.add(name.partition(".")[0])
-            elif found is None and _module(suite, name) is None:
+            elif found is None:
                 outside.add(f".{name}")
-    return sorted(seen - {start}), sorted(outside - set(sys.stdlib_module_names) - {"pytest_flagperf"})
+    own = sorted(path for path in seen - {start} if path.is_relative_to(folder))
+    return own, sorted(outside - set(sys.stdlib_module_names) - {"pytest_flagperf"})
 
 
 def _names(path: Path) -> Iterator[tuple[str, bool]]:

@@ -44,6 +44,7 @@ from pytest_flagperf.provision import Data
 from pytest_flagperf.reports.progress import Progress
 from pytest_flagperf.run import round_result
 from pytest_flagperf.session import Session
+from pytest_flagperf.session import masked
 from pytest_flagperf.session import masked_environment
 
 
@@ -184,6 +185,8 @@ class Round:
                 "tf32_switches": support.tf32_switches,
                 "indices": list(self.lease.devices),
             },
+            "vendor_file": self.session.vendor_file,
+            "environment": masked(self.session.vendor_environment(case.selection.framework)),
             **({"container": self.container.record()} if self.container else {}),
             "dataset": {
                 "name": self.dataset.name,
@@ -195,10 +198,8 @@ class Round:
 
     def _environment(self) -> dict[str, str]:
         vendor, ranks = self.session.vendor, self.case.selection.topology.devices
-        support = self.session.support(self.case.selection.framework)
         environment = self._our_environment()
-        environment.update(vendor.environment)
-        environment.update(support.environment)
+        environment.update(self.session.vendor_environment(self.case.selection.framework))
         for name, value in visible.environment(vendor, self.lease.devices).items():
             if value is None:
                 environment.pop(name, None)

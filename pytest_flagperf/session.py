@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -48,8 +49,9 @@ if TYPE_CHECKING:
 
 # Variables that change what a workload does; everything else of the environment is nobody's business.
 _RECORDED = re.compile(
-    r"(FLAGPERF|CUDA|NVIDIA|NCCL|GLOO|HCCL|ASCEND|XPU|MLU|MUSA|MACA|HIP|ROCR|PADDLE|FLAGS|MS|OMP|MKL|ONEDNN|DNNL|TORCH|"
-    r"PYTORCH|KMP|GOMP|OPENBLAS)_.*|LD_LIBRARY_PATH|PYTHONPATH|PYTHONHASHSEED"
+    r"(FLAGPERF|CUDA|NVIDIA|NCCL|GLOO|HCCL|ASCEND|XPU|BKCL|MLU|CNCL|MUSA|MCCL|MACA|METAX|HIP|ROCR|RCCL|MIOPEN|HABANA|HCL|"
+    r"TOPS|ECCL|IX|PADDLE|FLAGS|MS|OMP|MKL|ONEDNN|DNNL|TORCH|PYTORCH|KMP|GOMP|OPENBLAS)_.*|"
+    r"LD_LIBRARY_PATH|LD_PRELOAD|PYTHONPATH|PYTHONHASHSEED"
 )
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE|(^|_)KEY($|_)|AUTH", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"://[^/\s]*@")
@@ -104,6 +106,29 @@ class Session:
             # A driver that hangs would be waited for by every test.
             self._unreadable = error
             raise
+
+    @cached_property
+    def vendor_file(self) -> dict[str, str]:
+        """Which vendor file is in force: its path, and a digest of it and of the modules that it names."""
+        vendor = self.vendor
+        named = [probe.library for probe in vendor.probe] + [output.parser for output in vendor.output.values()]
+        files = ["vendor.toml", *sorted({text.partition(":")[0] for text in named if text})]
+        digest = hashlib.sha256()
+        for name in files:
+            digest.update(name.encode() + b"\0" + (vendor.directory / name).read_bytes())
+        return {"path": str(vendor.directory / "vendor.toml"), "sha256": digest.hexdigest()}
+
+    @cached_property
+    def vendor_deviations(self) -> tuple[str, ...]:
+        """What there is to say of the vendor file: that it stands in the place of the one that ships."""
+        own = vendors.bundled() / self.vendor.name / "vendor.toml"
+        if self.vendor.directory == own.parent or not own.is_file():
+            return ()
+        return (f"vendor file {self.vendor_file['path']} in the place of the one that ships",)
+
+    def vendor_environment(self, framework: str) -> dict[str, str]:
+        """What the vendor file adds to the environment of every rank."""
+        return {**self.vendor.environment, **self.support(framework).environment}
 
     @property
     def seen(self) -> str:
@@ -275,11 +300,15 @@ def _needed(arguments: Iterable[Any]) -> list[str]:
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that change what a workload does; secrets are masked, by name and in URLs."""
+    """The variables that change what a workload does, without secrets."""
+    return masked({name: value for name, value in environment.items() if _RECORDED.fullmatch(name)})
+
+
+def masked(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables by name, with secrets masked, by name and in URLs."""
     return {
         name: MASK if _SECRET.search(name) else _SECRET_VALUE.sub(f"://{MASK}@", value)
         for name, value in sorted(environment.items())
-        if _RECORDED.fullmatch(name)
     }
 
 

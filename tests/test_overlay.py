@@ -256,6 +256,19 @@ def test_the_diff_holds_what_the_vendors_code_imports_and_names_what_it_imports_
     assert diff.endswith("# It imports from outside this folder and the suite: .lost, fast_kernels\n")
 
 
+def test_a_vendors_module_that_takes_the_place_of_one_of_the_suites_is_in_the_diff(read, tmp_path: Path):
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "toy.py").write_text("from .scores import auc\n\nclass Toy:\n    pass\n")
+    (suite / "scores.py").write_text("def auc():\n    return 0.7\n")
+    content = read(OPEN)
+    (tmp_path / "own.py").write_text("from .toy import Toy\n")
+    (tmp_path / "scores.py").write_text("def auc():\n    return 0.99\n")
+    diff = resolve(content, directory=suite, vendor=tmp_path).replaced.diff
+    assert "--- toy/scores.py\n" in diff
+    assert "-    return 0.7\n+    return 0.99\n" in diff
+
+
 def test_an_overlay_for_a_chip_is_told_where_the_chip_is_not_known(read):
     content = read("[[overlay]]\nchip = 'A1'\nconfig = { batch_size = 512 }")
     assert "overlay 1 is for chip A1 and was not applied" in resolve(content, chip=None).notes[0]

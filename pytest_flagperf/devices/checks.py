@@ -34,12 +34,30 @@ def check(path: Path, vendor: Vendor) -> None:
                 f"{path}: frameworks.{framework}.device is {support.device!r}: the workload would run on the host's "
                 "processor and be called this vendor's. Only a vendor with shared = true is the processor"
             )
+        _check_environment(path, f"frameworks.{framework}.environment", support.environment)
+    _check_environment(path, "environment", vendor.environment)
+    _check_environment(path, "container.environment", vendor.container.environment)
     for name, chip in vendor.chips.items():
         _check_chip(path, f"chips.{name}", chip)
     for number, probe in enumerate(vendor.probe, 1):
         _check_probe(path, f"probe {number}", probe, vendor)
     for name, output in vendor.output.items():
         _check_output(path, f"output.{name}", output)
+
+
+# With these a vendor file would replace code, or be another precision than was asked for.
+_CODE = re.compile(r"PYTHON.*|PYTEST_.*|FLAGPERF_.*|LD_(PRELOAD|AUDIT)|PATH|HOME|BASH_ENV|ENV|IFS")
+_TF32 = re.compile(r".*(TF32|HF32).*")
+
+
+def _check_environment(path: Path, key: str, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        if _CODE.fullmatch(name):
+            raise ConfigurationError(f"{path}: {key}.{name}: a vendor file sets what tunes its devices, not what runs")
+        if _TF32.fullmatch(name) and value not in ("", "0", "false", "off"):
+            raise ConfigurationError(
+                f"{path}: {key}.{name} = {value!r} would make fp32 another precision than it says: ask for tf32 instead"
+            )
 
 
 _TABLES: dict[str, type[msgspec.Struct]] = {

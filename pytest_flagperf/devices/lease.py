@@ -355,5 +355,5 @@ def _waiting_ticket(path: Path) -> int | None:
 
 def _remove(ticket: Path) -> None:
     """Clean up after a dead process. What another user's left stays there, and counts for nothing."""
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+    with contextlib.suppress(FileNotFoundError, PermissionError, IsADirectoryError):
         ticket.unlink()

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from typing import NamedTuple
 
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import ProbeError
+from pytest_flagperf.launch import processes
 
 
 if TYPE_CHECKING:
@@ -37,10 +39,13 @@ MONITOR_LOG = "monitor.log"
 SCHEMA_VERSION = 1
 # Names the round in the environment of everything that a job starts.
 ROUND_VARIABLE = "FLAGPERF_ROUND"
+# Names the monitor in the environment of the programs that it runs.
+MONITOR_VARIABLE = "FLAGPERF_MONITOR"
 
 _PROCESSES_EVERY = 5.0  # seconds between looks at who uses the devices, where that costs a call of its own
 _LAST_LOOK = 1.5
-_END_PATIENCE = 3.0
+_LONGEST_LAST_LOOK = 5.0
+_END_PATIENCE = 2 * _LONGEST_LAST_LOOK + 1.0  # the look, and the processes after it
 _COMMAND_LENGTH = 200
 _IDENTITY = ("name", "uuid", "serial", "bus_id")
 
@@ -66,6 +71,8 @@ def watching(spec: Spec) -> Iterator[None]:
     root = str(Path(__file__).resolve().parents[2])
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, env.get("PYTHONPATH", ""))))
+    mark = uuid.uuid4().hex
+    env[MONITOR_VARIABLE] = mark
     argv = [sys.executable, "-P", "-m", "pytest_flagperf.devices.monitor", json.dumps(spec._asdict())]
     with open(Path(spec.output).with_name(MONITOR_LOG), "ab") as log:
         monitor = subprocess.Popen(
@@ -75,6 +82,9 @@ def watching(spec: Spec) -> Iterator[None]:
         yield
     finally:
         _end(monitor)
+        # What a program of a monitor that was killed has started itself dies with nobody.
+        for pid in processes.with_variable(MONITOR_VARIABLE, mark):
+            processes.send_signal(pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             log_file = Path(spec.output).with_name(MONITOR_LOG)
             if log_file.stat().st_size == 0:
@@ -107,6 +117,7 @@ class Monitor:
         self._vendor: Any = None
         self._prober: Any = None
         self._processes_due = 0.0
+        self._longest_look = 0.0
         self._said: dict[int, object] = {}
         self._identity: dict[int, dict[str, Any]] = {}
         self._problem = ""
@@ -157,6 +168,7 @@ class Monitor:
             return
         # What a driver says holds for some moment of the call.
         moment = (began + time.monotonic()) / 2
+        self._longest_look = max(self._longest_look, time.monotonic() - began)
         missing = [index for index in self.spec.devices if index not in readings]
         for index in self.spec.devices:
             if index in readings:
@@ -165,7 +177,7 @@ class Monitor:
             self._gap(ProbeError(f"{prober.source} did not tell of device {', '.join(map(str, missing))}"), began)
         else:
             self._problem = ""
-        if moment >= self._processes_due:
+        if prober.lists_for_nothing or moment >= self._processes_due:
             self._processes_due = moment + _PROCESSES_EVERY
             self._look_at_processes(prober)
 
@@ -173,9 +185,10 @@ class Monitor:
         """Once more when the job is over: what was measured ended between this look and the one before."""
         # A driver that has answered before: one that hangs keeps nobody waiting.
         if self._prober is not None and self._identity and not self._problem:
-            self._prober.hurry(_LAST_LOOK)
-            self._processes_due = float("inf")
-            self._look()
+            self._prober.hurry(min(max(_LAST_LOOK, 2 * self._longest_look), _LONGEST_LAST_LOOK))
+            self._processes_due = 0.0
+            with contextlib.suppress(_cancelled()):
+                self._look()
 
     def _figures(self, reading: Reading) -> dict[str, Any]:
         """What is known of a device now; who it is only where that is news: a day has 86,400 lines a device."""
@@ -194,7 +207,7 @@ class Monitor:
             self._vendor = self._vendor or vendor.load(Path(self.spec.vendor_file))
             if not self._vendor.probe:
                 return None
-            self._prober = probe.prober(self._vendor, cancel=0)
+            self._prober = probe.prober(self._vendor, cancel=0, contained=False)
             self._write("monitor_source", source=self._prober.source)
         return self._prober
 
@@ -224,6 +237,9 @@ class Monitor:
             return
         except _cancelled():
             return  # the job is over, which the loop will see next
+        if told is None and not self._blind:
+            self._write("processes_gap", error=f"{prober.source} lists no processes")
+            self._blind = True
         for index in self.spec.devices:
             if told is None or index not in told:
                 continue
@@ -271,8 +287,6 @@ def belongs(pid: int, round_name: str, owner: int) -> bool | None:
 
     A driver may count processes by the host's numbers while we are in a container, and then we see none or others.
     """
-    from pytest_flagperf.launch import processes
-
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         if f"{ROUND_VARIABLE}={round_name}".encode() in environment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,6 +29,10 @@ class Prober(Protocol):
     @property
     def source(self) -> str:
         """What is asked, for a person."""
+
+    @property
+    def lists_for_nothing(self) -> bool:
+        """Whether processes come with the readings, and cost no call of their own."""
 
     def read(self) -> list[Reading]:
         """Every device now. Raises ``ProbeError``, also where there is none."""
@@ -57,6 +62,11 @@ class Program:
     def source(self) -> str:
         """The program's name and where it is."""
         return f"{self.probe.command[0]} ({self.path})"
+
+    @property
+    def lists_for_nothing(self) -> bool:
+        """Whether there is no second command."""
+        return not self.probe.processes
 
     def read(self) -> list[Reading]:
         """Every device now."""
@@ -104,11 +114,15 @@ class Program:
 
 @dataclass
 class Library:
-    """A vendor's own module over a library. Whatever it raises becomes a ``ProbeError``."""
+    """A vendor's own module over a library. Whatever it raises becomes a ``ProbeError``.
+
+    A call of it cannot be ended, and a crash takes the process along: outside the monitor use :class:`Contained`.
+    """
 
     vendor: Vendor
     source: str
     object: Any
+    lists_for_nothing: bool = True
     _last: list[Reading] = field(default_factory=list)
 
     def read(self) -> list[Reading]:
@@ -133,7 +147,8 @@ class Library:
 
     def close(self) -> None:
         """Close the library."""
-        self.object.close()
+        with contextlib.suppress(Exception):  # of a device that is gone, say: it has nothing more to tell
+            self.object.close()
 
 
 def _joined(device: Reading, listed: Sequence[Reading]) -> tuple[Process, ...] | None:
@@ -155,16 +170,26 @@ def find_program(name: str, probe: Probe) -> str | None:
     return found
 
 
-def prober(vendor: Vendor, *, cancel: int | None = None) -> Prober:
-    """The first of the vendor's ways to ask that is there. Raises ``ProbeError`` that says what was looked for."""
+def prober(vendor: Vendor, *, cancel: int | None = None, contained: bool = True) -> Prober:
+    """The first of the vendor's ways to ask that is there. Raises ``ProbeError`` that says what was looked for.
+
+    A library of a vendor whose device is not the host's own processor is asked in a process of its own, unless
+    ``contained`` says not to.
+    """
     tried = []
     for probe in vendor.probe:
         if probe.library:
             source = probe.library.partition(":")[2]
             try:
+                if contained and not vendor.shared:
+                    from pytest_flagperf.devices import contained as containment
+
+                    return containment.started(vendor, probe)
                 return Library(vendor, source, outputs.module_attribute(vendor.directory, probe.library)())
             except ProbeError as error:
                 tried.append(str(error))
+            except Exception as error:  # of the vendor's module, whatever it is
+                tried.append(f"{source} cannot be used: {type(error).__name__}: {error}")
             continue
         path = find_program(probe.command[0], probe)
         if path is not None:

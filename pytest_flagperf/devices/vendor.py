@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,7 +55,7 @@ def installed() -> list[Path]:
     """The directories of vendors that installed packages bring, by the entry point group ``pytest_flagperf.vendors``.
 
     An entry point is a package that holds ``<vendor>/vendor.toml``, or a function that gives the directory, or several.
-    Raises ``ConfigurationError`` that names the entry point where it cannot be loaded.
+    One that cannot be loaded is left out with a warning that names it: it is not everybody's problem.
     """
     found: list[Path] = []
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda one: one.name):
@@ -62,9 +63,9 @@ def installed() -> list[Path]:
             loaded = entry.load()
             given = loaded() if callable(loaded) else [Path(path) for path in loaded.__path__]
         except Exception as error:  # somebody else's package: whatever it raises is told with its name
-            raise ConfigurationError(
-                f"entry point {entry.name} = {entry.value} of {ENTRY_POINTS}: {type(error).__name__}: {error}"
-            ) from error
+            what = f"entry point {entry.name} = {entry.value} of {ENTRY_POINTS}"
+            warnings.warn(f"{what} cannot be loaded: {type(error).__name__}: {error}", stacklevel=2)
+            continue
         found += [Path(given)] if isinstance(given, (str, Path)) else [Path(path) for path in given]
     return found
 
@@ -87,6 +88,8 @@ def load(path: Path) -> Vendor:
         vendor = msgspec.convert(document, type=Vendor)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{path}: {checks.explained(document, error)}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{path}: it is nested too deeply") from None
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     if vendor.schema_version != 1:

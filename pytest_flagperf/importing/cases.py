@@ -142,6 +142,9 @@ class Taker:
             precision = terms[1].lower()
             if precision not in PRECISIONS:
                 raise Refused(f"{shown(terms[1])} is no precision of ours; they are {', '.join(PRECISIONS)}")
+            if precision not in vendor.precisions:
+                has = ", ".join(vendor.precisions)
+                raise Refused(f"{shown(terms[1])} is a precision that {vendor.name} has not; it has {has}")
             arguments.append(f"--precision={precision}")
         return Command(item.key, item.value.file, item.value.line, vendor.name, tuple(arguments))
 

@@ -62,6 +62,18 @@ class Ours:
             raise Refused(f"{text} is launched by no launcher of ours; frameworks: {', '.join(self.frameworks)}")
         return found
 
+    def check_precision(self, precision: str, vendor: Vendor, framework: str, case: Any) -> None:
+        """Raises ``Refused`` where the vendor, its framework or the case has not this precision."""
+        support = vendor.frameworks.get(framework)
+        narrowed = support.precisions if support is not None else None
+        for whose, known in (
+            (f"{vendor.name}'s {framework}", narrowed),
+            (vendor.name, vendor.precisions),
+            (case.model, case.precisions),
+        ):
+            if known is not None and precision not in known:
+                raise Refused(f"is {precision}, which {whose} has not; it has {', '.join(known)}")
+
     @property
     def frameworks(self) -> list[str]:
         """Our frameworks, each once."""

@@ -13,6 +13,7 @@ import pytest
 from pytest_flagperf.devices import bounded
 from pytest_flagperf.devices import occupied
 from pytest_flagperf.devices import probe
+from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.reading import Process
 from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.errors import ProbeError
@@ -142,3 +143,69 @@ def test_without_a_driver_the_message_says_what_was_looked_for(acme, tmp_path: P
     (tmp_path / "tools" / "acme-smi").unlink()
     assert probe.devices(vendor) == []
     assert f"acme-smi is not in PATH, {tmp_path / 'tools'}" in probe.looked_for(vendor)
+
+
+LIBRARY = """
+import os, time
+from pytest_flagperf.devices.reading import Reading
+
+class Driver:
+    def __init__(self):
+        {init}
+
+    def read(self):
+        {read}
+
+    def close(self):
+        raise OSError("the device is gone")
+"""
+
+
+@pytest.fixture
+def library(acme, tmp_path: Path):
+    """The vendor with a library before its program; both tell of one device."""
+
+    def make(init: str = "pass", read: str = "return [Reading(0, name='L', power=5.0, processes=())]") -> object:
+        vendor = acme(prints("0, Acme A1, 61, 40, 512"))
+        text = (vendor.directory / "vendor.toml").read_text()
+        (vendor.directory / "driver.py").write_text(LIBRARY.format(init=init, read=read))
+        with_library = '[[probe]]\nlibrary = "driver.py:Driver"\ntimeout = 2\n\n[[probe]]\ncommand'
+        (vendor.directory / "vendor.toml").write_text(text.replace("[[probe]]\ncommand", with_library, 1))
+        return vendors.load(vendor.directory / "vendor.toml")
+
+    return make
+
+
+def test_a_library_is_asked_in_a_process_of_its_own(library):
+    vendor = library(read="return [Reading(0, name=str(os.getpid()), processes=())]")
+    prober = probe.prober(vendor)
+    first, second = prober.read(), prober.read()
+    assert {str(os.getpid()), first[0].name, second[0].name} - {str(os.getpid())} == {first[0].name, second[0].name}
+    assert prober.processes() == {0: ()}
+    prober.close()
+
+
+@pytest.mark.parametrize(
+    ("init", "read"),
+    [
+        ("import nosuchmodule", "return []"),
+        ("raise RuntimeError('no driver')", "return []"),
+        ("os.kill(os.getpid(), 11)", "return []"),
+        ("time.sleep(300)", "return []"),
+        ("pass", "raise KeyError('power')"),
+        ("pass", "return []"),
+    ],
+)
+def test_a_library_that_cannot_be_used_leaves_the_turn_to_the_next_way(library, init, read):
+    vendor = library(init, read)
+    (one,) = probe.devices(vendor)
+    assert one.name == "Acme A1"
+    (vendor.directory.parents[1] / "tools" / "acme-smi").unlink()
+    assert "Driver" in probe.looked_for(vendor)
+
+
+def test_a_module_that_cannot_be_loaded_is_told_and_is_no_crash(library):
+    vendor = library()
+    (vendor.directory / "driver.py").write_text("import nosuchmodule\n")
+    (one,) = probe.devices(vendor)
+    assert one.name == "Acme A1"

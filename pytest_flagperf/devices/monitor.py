@@ -237,7 +237,8 @@ class Monitor:
             return
         except _cancelled():
             return  # the job is over, which the loop will see next
-        if told is None and not self._blind:
+        # Everybody uses the host's own processor.
+        if told is None and not self._blind and not self._vendor.shared:
             self._write("processes_gap", error=f"{prober.source} lists no processes")
             self._blind = True
         for index in self.spec.devices:

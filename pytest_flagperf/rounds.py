@@ -244,6 +244,7 @@ class Round:
             self.session.vendor.container,
             self.lease.devices,
             [case.directory, case.workload_directory, *data],
+            str(self.session.vendor.directory / "vendor.toml"),
         )
 
     def _python(self) -> str:

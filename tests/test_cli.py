@@ -100,7 +100,7 @@ def test_vendors_gives_programs_every_figure_with_unit_and_source(capsys):
     assert document["name"] == "ascend"
     assert document["frameworks"]["mindspore"] == {"device": "Ascend", "module": None, "backend": "hccl"}
     chips = {chip["name"]: {one["name"]: one for one in chip["figures"]} for chip in document["chips"]}
-    assert set(chips["910A"]) == {"peak.fp16", "peak.int8", "memory", "tdp"}
+    assert set(chips["910A"]) == {"peak.fp16", "peak.int8", "memory", "tdp", "dies_per_card"}
     assert (chips["910A"]["peak.int8"]["value"], chips["910A"]["peak.int8"]["unit"]) == (512, "TOP/s")
     memory = chips["910C"]["memory"]
     assert (memory["value"], memory["unit"], memory["unverified"]) == (64, "GB", False)

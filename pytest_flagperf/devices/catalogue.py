@@ -78,10 +78,15 @@ def figures(chip: Chip) -> list[dict[str, Any]]:
         if precision in chip.peak
     ]
     given += [
+        (f"matrix.{precision}", chip.matrix[precision], "TOP/s" if precision == "int8" else "TFLOP/s")
+        for precision in PRECISIONS
+        if precision in chip.matrix
+    ]
+    given += [
         ("memory", chip.memory, "GB"),
         ("memory_bandwidth", chip.memory_bandwidth, "GB/s"),
         ("tdp", chip.tdp, "W"),
-        ("dies_per_card", chip.dies_per_card, "dies"),
+        ("dies_per_card", chip.dies_per_card, "devices"),
     ]
     rows = [_row(chip, name, value, unit, chip.source) for name, value, unit in given if value is not None]
     if chip.link:
@@ -110,6 +115,11 @@ def _chip_row(vendor: Vendor, name: str, chip: Chip) -> tuple[str, ...]:
         f"{precision} {chip.peak[precision]:g}" + _doubt(chip, f"peak.{precision}")
         for precision in PRECISIONS
         if precision in chip.peak
+    )
+    peaks += "".join(
+        f", {precision} {chip.matrix[precision]:g} (matrix units)" + _doubt(chip, f"matrix.{precision}")
+        for precision in PRECISIONS
+        if precision in chip.matrix
     )
     link = chip.link
     return (

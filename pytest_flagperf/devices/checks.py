@@ -19,6 +19,7 @@ from pytest_flagperf.devices.schema import Output
 from pytest_flagperf.devices.schema import Probe
 from pytest_flagperf.devices.schema import Vendor
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.launch import confinement
 from pytest_flagperf.words import FRAMEWORKS
 from pytest_flagperf.words import PRECISIONS
 
@@ -43,6 +44,7 @@ def check(path: Path, vendor: Vendor) -> None:
         _check_probe(path, f"probe {number}", probe, vendor)
     for name, output in vendor.output.items():
         _check_output(path, f"output.{name}", output)
+    confinement.check(vendor.container, str(path))
 
 
 # With these a vendor file would replace code, or be another precision than was asked for.
@@ -107,15 +109,19 @@ def _fields(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> str:
 
 
 def _check_chip(path: Path, key: str, chip: Chip) -> None:
-    figures: dict[str, float | None] = {f"peak.{precision}": peak for precision, peak in chip.peak.items()}
+    peaks = {"peak": chip.peak, "matrix": chip.matrix}
+    figures: dict[str, float | None] = {
+        f"{name}.{p}": peak for name, table in peaks.items() for p, peak in table.items()
+    }
     for name in ("memory", "memory_bandwidth", "tdp", "dies_per_card"):
         figures[name] = getattr(chip, name)
     figures["link.bandwidth"] = chip.link.bandwidth if chip.link else None
     for name, value in figures.items():
         if value is not None and not 0 < value < math.inf:
             raise ConfigurationError(f"{path}: {key}.{name} is {value:g}: it is above zero, or absent where not known")
-    for precision in chip.peak:
-        _known(path, f"{key}.peak", precision, PRECISIONS)
+    for name, table in peaks.items():
+        for precision in table:
+            _known(path, f"{key}.{name}", precision, PRECISIONS)
     given = {name for name, value in figures.items() if value is not None}
     for what, listed in (("sources", chip.sources), ("unverified", chip.unverified)):
         for name in listed:
@@ -131,6 +137,7 @@ def _check_probe(path: Path, key: str, probe: Probe, vendor: Vendor) -> None:
     for what, command, output in (
         ("output", probe.command, probe.output),
         ("processes_output", probe.processes, probe.processes_output),
+        ("identity_output", probe.identity, probe.identity_output),
     ):
         if command and not output:
             raise ConfigurationError(f"{path}: {key}.{what} is missing: which [output.…] its text is")

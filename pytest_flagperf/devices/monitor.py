@@ -47,7 +47,6 @@ _LAST_LOOK = 1.5
 _LONGEST_LAST_LOOK = 5.0
 _END_PATIENCE = 2 * _LONGEST_LAST_LOOK + 1.0  # the look, and the processes after it
 _COMMAND_LENGTH = 200
-_IDENTITY = ("name", "uuid", "serial", "bus_id")
 
 
 class Spec(NamedTuple):
@@ -192,8 +191,10 @@ class Monitor:
 
     def _figures(self, reading: Reading) -> dict[str, Any]:
         """What is known of a device now; who it is only where that is news: a day has 86,400 lines a device."""
+        from pytest_flagperf.devices.probe import IDENTITY
+
         known = {k: v for k, v in asdict(reading).items() if v is not None and k not in ("index", "processes")}
-        identity = {k: known[k] for k in _IDENTITY if k in known}
+        identity = {k: known[k] for k in IDENTITY if k in known}
         if self._identity.get(reading.index) == identity:
             return {k: v for k, v in known.items() if k not in identity}
         self._identity[reading.index] = identity

@@ -23,6 +23,10 @@ from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ProbeError
 
 
+# Who a device is, as against how it is.
+IDENTITY = ("name", "uuid", "serial", "bus_id")
+
+
 class Prober(Protocol):
     """One way to ask a driver, ready to be used again and again."""
 
@@ -56,6 +60,7 @@ class Program:
     path: str
     cancel: int | None = None
     limit: float | None = None
+    _identity: dict[int, Reading] | None = None
     _last: list[Reading] = field(default_factory=list)
 
     @property
@@ -70,8 +75,22 @@ class Program:
 
     def read(self) -> list[Reading]:
         """Every device now."""
-        self._last = self._call(self.probe.command, self.probe.output)
+        self._last = [self._identified(one) for one in self._call(self.probe.command, self.probe.output)]
         return self._last
+
+    def _identified(self, one: Reading) -> Reading:
+        """The reading with who the device is, where the program tells that by another command, asked once."""
+        if not self.probe.identity:
+            return one
+        if self._identity is None:
+            try:
+                told = self._call(self.probe.identity, self.probe.identity_output)
+            except ProbeError:
+                told = []  # an older program is usable without
+            self._identity = {known.index: known for known in told}
+        known = self._identity.get(one.index)
+        missing = [name for name in IDENTITY if getattr(one, name) is None] if known else []
+        return replace(one, **{name: getattr(known, name) for name in missing})
 
     def processes(self) -> dict[int, tuple[Process, ...]] | None:
         """The processes on each device, by the second command where there is one, else of the last look."""

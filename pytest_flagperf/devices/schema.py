@@ -71,7 +71,9 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     of that name. A program is looked for on PATH, then in ``directories``. ``timeout`` in seconds bounds one call.
 
     ``processes`` is a second command, for tools that list processes elsewhere: of its ``processes_output`` only the
-    processes are taken, joined to the devices by uuid, bus id or index, whichever both have.
+    processes are taken, joined to the devices by uuid, bus id or index, whichever both have. ``identity`` is another,
+    asked once, for tools that say elsewhere which devices they are: of its ``identity_output`` a device takes, by
+    index, the name, uuid, serial number and bus id that ``output`` does not tell.
     """
 
     library: str = ""
@@ -82,6 +84,8 @@ class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: float = 10.0
     processes: list[str] = []
     processes_output: str = ""
+    identity: list[str] = []
+    identity_output: str = ""
 
 
 class FrameworkSupport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,8 +107,8 @@ class Container(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a container needs to use leased devices. ``{index}`` repeats an entry for each of them.
 
     ``devices`` are device nodes, ``mounts`` host paths mounted read-only (what is not there is left out), ``groups``
-    additional groups; ``options`` what a runtime (``docker``, ``podman``, ``apptainer``) is told beside that.
-    ``{indices}`` is the list of leased devices, with commas.
+    additional groups; ``options`` what a runtime (``docker``, ``podman``, ``apptainer``) is told beside that, of those
+    that :mod:`pytest_flagperf.launch.confinement` allows. ``{indices}`` is the list of leased devices, with commas.
     """
 
     devices: list[str] = []
@@ -124,10 +128,12 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A chip's figures: dense peaks in TFLOP/s (TOP/s for int8), memory in GB and GB/s, TDP in W.
+    """A chip's figures, all of one device: dense peaks in TFLOP/s (TOP/s for int8), memory in GB and GB/s, TDP in W.
 
     ``names`` are what frameworks and drivers call the device; ``family`` is what people call it, as FlagPerf's
-    hardware names do. ``source`` holds for every figure that ``sources`` has no other for. A figure that is listed in
+    hardware names do. ``matrix`` has the peaks of the matrix units where ``peak`` is that of the vector units.
+    ``dies_per_card`` is how many devices one card shows as: 1 where a card is one device, of however many dies.
+    ``source`` holds for every figure that ``sources`` has no other for. A figure that is listed in
     ``unverified`` is shown as such and never decides a verdict. A figure without a public source is absent.
     """
 
@@ -135,6 +141,7 @@ class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: list[str] = []
     family: str = ""
     peak: dict[str, float] = {}
+    matrix: dict[str, float] = {}
     memory: float | None = None
     memory_bandwidth: float | None = None
     tdp: float | None = None
@@ -145,8 +152,17 @@ class Chip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str = ""
 
     def ceiling(self, precision: str) -> float | None:
-        """The peak that may decide whether a figure is possible, in TFLOP/s; ``None`` without a verified one."""
-        return None if f"peak.{precision}" in self.unverified else self.peak.get(precision)
+        """The peak that may decide whether a figure is possible, in TFLOP/s; ``None`` without a verified one.
+
+        The highest, as nobody asks a framework which units it computed with.
+        """
+        tables = {"peak": self.peak, "matrix": self.matrix}
+        verified = (
+            table[precision]
+            for name, table in tables.items()
+            if precision in table and f"{name}.{precision}" not in self.unverified
+        )
+        return max(verified, default=None)
 
 
 class Vendor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

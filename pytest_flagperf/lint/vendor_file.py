@@ -98,6 +98,8 @@ def _chip(path: Path, read: Positions, name: str) -> Iterator[Problem]:
 def _figures(chip: dict[str, Any], link: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     peaks = chip.get("peak", {})
     yield from ((("peak", one), value) for one, value in (peaks.items() if isinstance(peaks, dict) else ()))
+    matrix = chip.get("matrix", {})
+    yield from ((("matrix", one), value) for one, value in (matrix.items() if isinstance(matrix, dict) else ()))
     yield from (((one,), chip[one]) for one in ("memory", "memory_bandwidth", "tdp", "dies_per_card") if one in chip)
     if "bandwidth" in link:
         yield ("link", "bandwidth"), link["bandwidth"]

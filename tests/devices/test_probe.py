@@ -209,3 +209,22 @@ def test_a_module_that_cannot_be_loaded_is_told_and_is_no_crash(library):
     (vendor.directory / "driver.py").write_text("import nosuchmodule\n")
     (one,) = probe.devices(vendor)
     assert one.name == "Acme A1"
+
+
+def test_names_come_from_a_command_that_is_asked_once(acme, tmp_path: Path):
+    asked = tmp_path / "asked"
+    rows = prints("0, N/A, 61, 40, 512", "1, Own, 61, 40, 512")
+    names = prints("0, Acme A1, 1, 1, 1", "1, Other, 1, 1, 1")
+    count = f"open({str(asked)!r}, 'a').write('x')"
+    vendor = acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelif sys.argv[1] == 'static':\n    {count}; {names}")
+    file = vendor.directory / "vendor.toml"
+    file.write_text(
+        file.read_text().replace(
+            "timeout = 1.0", 'timeout = 5.0\nidentity = ["acme-smi", "static"]\nidentity_output = "csv"'
+        )
+    )
+    prober = probe.prober(vendors.load(file))
+    for _ in range(3):
+        first, second = prober.read()
+    assert (first.name, first.power, second.name) == ("Acme A1", 61.0, "Own")
+    assert asked.read_text() == "x"

@@ -92,6 +92,25 @@ def test_every_vendor_that_ships_is_valid_and_names_its_sources():
         ("bf16 = 312", "bf16 = 0", "chips.A1.peak.bf16 is 0: it is above zero"),
         ("bf16 = 312", "bf16 = nan", "chips.A1.peak.bf16 is nan"),
         ("bf16 = 312", "bf61 = 312", "chips.A1.peak: unknown 'bf61'; known: fp64, fp32"),
+        ("bf16 = 312 }", "bf16 = 312 }\nmatrix = { fp64 = 0 }", "chips.A1.matrix.fp64 is 0: it is above zero"),
+        ("bf16 = 312 }", "bf16 = 312 }\nmatrix = { fp46 = 1 }", "chips.A1.matrix: unknown 'fp46'; known: fp64, fp32"),
+        (
+            "bf16 = 312 }",
+            'bf16 = 312 }\nunverified = ["matrix.fp64"]',
+            "chips.A1.unverified: matrix.fp64 is no figure given for this chip",
+        ),
+        (
+            "[frameworks.pytorch]",
+            '[container]\noptions = { docker = ["--pid=host"] }\n[frameworks.pytorch]',
+            "container.options.docker: --pid=host is refused: the container would see and end the host's processes",
+        ),
+        ("[frameworks.pytorch]", '[container]\nmounts = ["/"]\n[frameworks.pytorch]', "container.mounts: / is refused"),
+        (
+            "[frameworks.pytorch]",
+            '[[probe]]\ncommand = ["a"]\noutput = "a"\nidentity = ["b"]\nidentity_output = "b"\n'
+            '[output.a]\nformat = "csv"\n[frameworks.pytorch]',
+            "probe 1.identity_output: there is no [output.b]; there is a",
+        ),
         ('["fp32", "bf16"]', '["fp23"]', "precisions: unknown 'fp23'"),
         (
             "[frameworks.pytorch]",
@@ -150,6 +169,50 @@ def test_a_chip_is_known_by_its_name_and_by_what_drivers_call_it(directory):
     acme = vendors.find("acme", [directory])
     assert [acme.chip(name)[0] for name in ("A1", "Acme A1 80GB")] == ["A1", "A1"]
     assert acme.chip("Acme B2") is None
+
+
+MATRIX = """
+peak = { fp64 = 9.7, fp32 = 19.5, tf32 = 156 }
+matrix = { fp64 = 19.5, fp32 = 39 }
+unverified = ["matrix.fp32", "peak.tf32"]
+"""
+
+
+def test_a_figure_may_reach_the_peak_of_the_matrix_units_and_nothing_unverified_decides(tmp_path):
+    chip = vendors.load(write(tmp_path, "acme", ACME.replace("peak = { bf16 = 312 }", MATRIX))).chips["A1"]
+    assert chip.ceiling("fp64") == 19.5, "frameworks use the matrix units where there are some"
+    assert chip.ceiling("fp32") == 19.5
+    assert chip.ceiling("tf32") is None and chip.ceiling("bf16") is None
+
+
+@pytest.mark.parametrize(
+    ("vendor", "chip", "ceilings"),
+    [
+        ("amd", "MI250", {"fp64": 45.25, "fp32": 45.25}),
+        ("amd", "MI300X", {"fp64": 163.4, "fp32": 163.4}),
+        ("amd", "MI325X", {"fp64": None}),
+        ("nvidia", "A100-80GB", {"fp64": 19.5, "fp32": 19.5}),
+        ("nvidia", "H100", {"fp64": 66.9}),
+        ("nvidia", "H200", {"fp64": 67, "fp32": None, "tf32": None, "int8": None, "bf16": 989}),
+        ("cambricon", "MLU370-X8", {"fp16": None}),
+        ("iluvatar", "BI-V150", {"fp16": None}),
+    ],
+)
+def test_the_peak_that_decides_is_of_one_device_verified_and_of_its_fastest_units(vendor, chip, ceilings):
+    found = vendors.find(vendor, [vendors.bundled()]).chips[chip]
+    assert {precision: found.ceiling(precision) for precision in ceilings} == ceilings
+
+
+@pytest.mark.parametrize(
+    ("vendor", "chips"), [("iluvatar", ["BI-V100", "BI-V150"]), ("ascend", ["910A", "910B4", "910C"])]
+)
+def test_where_power_is_told_for_a_card_the_chips_say_how_many_devices_that_is(vendor, chips):
+    found = vendors.find(vendor, [vendors.bundled()])
+    assert found.power_scope == "card"
+    expected = {"BI-V100": 1, "BI-V150": 2, "910A": 1, "910B4": 1, "910C": 2}
+    assert {name: found.chips[name].dies_per_card for name in chips} == {name: expected[name] for name in chips}
+    # One name for cards of one device and of two.
+    assert "310P3" not in found.chips or found.chips["310P3"].dies_per_card is None
 
 
 @pytest.mark.parametrize(

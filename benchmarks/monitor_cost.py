@@ -42,7 +42,7 @@ title = "Eight devices"
 precisions = ["fp32"]
 
 [frameworks.pytorch]
-device = "cpu"
+device = "eight"
 
 [[probe]]
 command = ["eight-smi", "{table}"]

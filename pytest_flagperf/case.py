@@ -214,6 +214,7 @@ class ResolvedCase:
     directory: Path
     node_id: str = ""
     deviations: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     recorded: Any = None
     division: str = "closed"
     replaced: Replacement | None = None

@@ -62,6 +62,7 @@ def _about_host(commands: Commands) -> None:
         "vendors", help="list the vendors that are known, or the chips of one and their figures"
     )
     known.add_argument("name", nargs="?", help="list this vendor's chips: peaks, memory, TDP, with their sources")
+    known.add_argument("--json", action="store_true", help="print every figure with unit and source, as JSON")
     known.set_defaults(run=_vendors)
 
     devices = commands.add_parser("devices", help="list the devices of this host and how they are now")
@@ -137,7 +138,7 @@ def _show(chosen: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode([*found, *measured]), indent=2).decode())
     else:
         if found:
-            print(terminal.table(found))
+            print("\n".join([terminal.table(found), *terminal.notes(found)]))
         if measured:
             print(table.text(measured, most=None))
     return 0 if all(result.verdict in verdict.WELL for result in [*found, *measured]) else 1
@@ -170,6 +171,12 @@ def _vendors(chosen: argparse.Namespace) -> int:
     from pytest_flagperf.devices import catalogue
 
     found = doctor.chosen(chosen.name)
+    if chosen.json:
+        print(json.dumps([catalogue.document(one) for one in found], indent=2))
+        return 0
+    if chosen.name and not any(one.chips for one in found):
+        print(f"{found[0].name}: {found[0].directory / 'vendor.toml'} describes no chip")
+        return 0
     rows = catalogue.chip_rows(found) if chosen.name else [catalogue.vendor_row(one) for one in found]
     headers = catalogue.CHIP_COLUMNS if chosen.name else catalogue.VENDOR_COLUMNS
     widths = [None, None, 30, None, None, None, 30, 50] if chosen.name else None
@@ -233,16 +240,17 @@ def _lint(chosen: argparse.Namespace) -> int:
         if not directory.is_dir():
             chosen.misused(f"--suites: {directory} is not a directory")
     try:
-        problems = lint.check(chosen.paths, chosen.suites)
+        report = lint.check(chosen.paths, chosen.suites)
     except lint.NothingToLint as error:
         chosen.misused(str(error))
     if chosen.json:
-        rows = [{"file": str(p.file), "line": p.line, "code": p.code, "message": p.message} for p in problems]
+        rows = [{"file": str(p.file), "line": p.line, "code": p.code, "message": p.message} for p in report.problems]
         print(json.dumps(rows, indent=2))
     else:
-        for problem in problems:
+        for problem in report.problems:
             print(problem)
-    return 1 if any(not problem.is_warning for problem in problems) else 0
+        print(report.summary, file=sys.stderr)
+    return 1 if any(not problem.is_warning for problem in report.problems) else 0
 
 
 def _reference(chosen: argparse.Namespace) -> int:

@@ -184,7 +184,7 @@ def _marks(case: TrainingCase, selection: Selection) -> list[pytest.MarkDecorato
 def _resolve(
     session: Session, case: TrainingCase, selection: Selection, role: str, metafunc: pytest.Metafunc
 ) -> ResolvedCase:
-    return overlay.resolve(
+    resolved = overlay.resolve(
         case,
         selection,
         role=role,
@@ -195,6 +195,7 @@ def _resolve(
         chip=lambda: session.chip,
         stand_in=(session.stand_in(selection.framework) or {}).get("device", ""),
     )
+    return replace(resolved, deviations=(*session.vendor_deviations, *resolved.deviations))
 
 
 def _unsupported(session: Session, case: TrainingCase, selection: Selection) -> str:

@@ -26,10 +26,12 @@ from pytest_flagperf.devices import lease
 from pytest_flagperf.devices import monitor
 from pytest_flagperf.devices import probe
 from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.devices import visible
 from pytest_flagperf.devices.reading import Process
 from pytest_flagperf.devices.reading import Reading
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.reports.progress import printable
@@ -96,14 +98,14 @@ def look(vendor: Vendor) -> Seen:
         readings = tuple(Reading(index) for index in range(vendor.count()))
         problem = "" if readings and vendor.shared else probe.looked_for(vendor)
         return Seen(vendor, "device nodes" if readings else "", readings, None, problem)
+    readings = ()
     try:
         readings = tuple(prober.read())
-        processes = prober.processes()
+        return Seen(vendor, prober.source, readings, prober.processes())
     except ProbeError as error:
-        return Seen(vendor, prober.source, problem=str(error))
+        return Seen(vendor, prober.source, readings, problem=str(error))
     finally:
         prober.close()
-    return Seen(vendor, prober.source, readings, processes)
 
 
 def directories() -> list[Path]:
@@ -131,8 +133,13 @@ def devices(name: str | None, *, as_json: bool) -> int:
         print(_device_table([one for one in seen if one.there]))
     failed = [one for one in seen if one.problem and (one.source or name is not None) and not one.there]
     for one in failed:
-        print(f"flagperf: {printable(_problem(one))}", file=sys.stderr)
+        print(f"flagperf: {_text(_problem(one))}", file=sys.stderr)
     return 1 if failed or not any(one.there for one in seen) else 0
+
+
+def _text(text: str) -> str:
+    """Safe for a terminal, line by line."""
+    return "\n".join(printable(line) for line in text.splitlines())
 
 
 def _problem(one: Seen) -> str:
@@ -211,7 +218,7 @@ def doctor(name: str | None, *, as_json: bool, data_root: Path | None) -> int:
         print(json.dumps([asdict(one) for one in findings], indent=2))
     else:
         marks = {"ok": "ok", "note": "--", "problem": "!!"}
-        rows = [(marks[one.level], one.topic, printable(one.text)) for one in findings]
+        rows = [(marks[one.level], one.topic, _text(one.text)) for one in findings]
         print(tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True))
     return 1 if any(one.level == "problem" for one in findings) else 0
 
@@ -237,17 +244,18 @@ def _vendors(name: str | None) -> list[Finding]:
         except ConfigurationError as error:
             found.append(Finding("problem", "vendor file", str(error)))
     for one in seen:
-        found += _vendor(one)
+        found += _vendor(one, wanted=name is not None)
+    wanted = {name for name in [name] if name}
     if name is None:
         try:
-            detected = vendors.detect(directories())
-            found.append(Finding("ok", "detected", f"{detected.name}: what pytest runs on without --vendor"))
+            wanted = {vendors.detect(directories()).name}
+            found.append(Finding("ok", "detected", f"{min(wanted)}: what pytest runs on without --vendor"))
         except ConfigurationError as error:
             found.append(Finding("problem", "detected", str(error)))
-    # Frameworks on an accelerator where there is one; else on the processor.
-    there = [one for one in seen if one.there]
-    for one in [one for one in there if not one.vendor.shared] or there:
-        found += _frameworks(one)
+    # On what pytest would run on, and on every accelerator that is there.
+    for one in seen:
+        if one.there and (not one.vendor.shared or one.vendor.name in wanted or name is not None):
+            found += _frameworks(one)
     return found
 
 
@@ -255,16 +263,18 @@ def _files() -> list[Path]:
     return list(vendors.names(directories()).values())
 
 
-def _vendor(one: Seen) -> list[Finding]:
+def _vendor(one: Seen, *, wanted: bool) -> list[Finding]:
     topic = f"vendor {one.vendor.name}"
     if not one.there:
-        # A driver that is there and fails is a problem; hardware that is not there is none.
-        return [Finding("problem" if one.source else "note", topic, one.problem)]
+        # A driver that is there and fails is a problem; hardware that nobody asked for and is not there is none.
+        return [Finding("problem" if one.source or wanted else "note", topic, one.problem)]
     names = sorted({reading.name or "without a name" for reading in one.readings})
     count = len(one.readings)
     found = [Finding("ok", topic, f"{count} device{'s' if count > 1 else ''} ({', '.join(names)}), by {one.source}")]
     if one.problem:
-        found.append(Finding("problem", topic, f"devices cannot be watched: {one.problem}"))
+        what = "who uses the devices cannot be told" if one.source != "device nodes" else "devices cannot be watched"
+        found.append(Finding("problem", topic, f"{what}: {one.problem}"))
+    found += _visible(one)
     unknown = [name for name in names if one.vendor.chips and one.vendor.chip(name) is None]
     if unknown:
         found.append(
@@ -276,6 +286,21 @@ def _vendor(one: Seen) -> list[Finding]:
         for process in listed
     ]
     return found
+
+
+def _visible(one: Seen) -> list[Finding]:
+    """What the caller's visible-devices variables leave, where one is set."""
+    names = [name for name in (one.vendor.visible_devices, *one.vendor.also_visible) if name in os.environ]
+    if not names:
+        return []
+    topic = f"vendor {one.vendor.name}"
+    told = " and ".join(f"{name}={os.environ[name]!r}" for name in names)
+    try:
+        left = visible.visible(one.vendor, one.readings)
+    except DeviceUnavailable as error:
+        return [Finding("problem", topic, str(error))]
+    text = f"{told} leaves {len(left)} of {len(one.readings)}: {', '.join(map(str, left)) or 'none'}"
+    return [Finding("note" if left else "problem", topic, text)]
 
 
 def _frameworks(one: Seen) -> list[Finding]:
@@ -294,7 +319,10 @@ def _frameworks(one: Seen) -> list[Finding]:
             found.append(Finding("problem", topic, f"it cannot use {support.device}: {error}"))
             continue
         text = f"{answer['version']}, sees {answer['devices']} of device {support.device!r}"
-        found.append(Finding("ok" if answer["devices"] else "problem", topic, text))
+        level = "ok" if answer["devices"] else "problem"
+        if level == "ok" and answer["devices"] != len(one.readings):
+            level, text = "note", f"{text}, where {one.source} tells of {len(one.readings)}"
+        found.append(Finding(level, topic, text))
     return found
 
 

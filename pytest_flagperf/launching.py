@@ -29,11 +29,13 @@ from pytest_flagperf.provision import Devices
 from pytest_flagperf.reports.progress import Progress
 from pytest_flagperf.rounds import Round
 from pytest_flagperf.run import Run
+from pytest_flagperf.run import Surroundings
 from pytest_flagperf.run import build_result
 from pytest_flagperf.run import figures_of
 from pytest_flagperf.run import judge_rounds
 from pytest_flagperf.run import round_result
 from pytest_flagperf.session import Session
+from pytest_flagperf.session import masked
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Launcher:
         """
         __tracebackhide__ = True
         directory = self._directory(case)
-        attempt = Attempt()
+        attempt = Attempt(notes=[*case.notes, *self._unwatched(case)])
         failed: FlagPerfError | None = None
         try:
             if case.recorded is not None:
@@ -89,6 +91,23 @@ class Launcher:
         """Record a case that could not even start: no device, no dataset."""
         __tracebackhide__ = True
         self._record(case, self._directory(case), Data(case.scale.dataset), Attempt(), failed)
+
+    def _unwatched(self, case: ResolvedCase) -> list[str]:
+        if case.recorded is not None or self.session.vendor.shared or self.session.options.monitor is not None:
+            return []
+        return ["the devices were not watched (--monitor=off): whether others used them is not known"]
+
+    def _surroundings(self, case: ResolvedCase, attempt: Attempt) -> Surroundings:
+        if case.recorded is not None:
+            return Surroundings(case.recorded.container, case.recorded.vendor_file, case.recorded.environment)
+        framework = case.selection.framework
+        environment = self.session.vendor_environment(framework) if framework in self.session.vendor.frameworks else {}
+        return Surroundings(attempt.container, self.session.vendor_file, masked(environment))
+
+    def _chip(self, case: ResolvedCase) -> str | None:
+        """The chip that is here, where no round came as far as to tell it; of a replay nobody knows."""
+        found = self.session.chip if case.recorded is None else None
+        return found[0] if found else None
 
     def _directory(self, case: ResolvedCase) -> Path:
         try:
@@ -156,8 +175,8 @@ class Launcher:
             dataset,
             attempt.devices,
             notes=attempt.notes,
-            chip=attempt.chip,
-            container=attempt.container,
+            chip=attempt.chip or self._chip(case),
+            ran=self._surroundings(case, attempt),
             rerun=rerun,
             error=failed,
         )

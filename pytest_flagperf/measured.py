@@ -50,7 +50,7 @@ def measure(
     if seen is not None:
         samples.refuse_foreign(seen)
     precision = next((event.value for event in ranks[0] if event.name == perflog.PRECISION), {})
-    found = vendor.chip(str(precision.get("device_name", ""))) or (chip_of(vendor, seen) if seen else None)
+    found = _chip(vendor, str(precision.get("device_name", "")), seen)
     # A stand-in's figures say nothing of the vendor's chip.
     peak = found[1].ceiling(case.selection.precision) if found and not case.stand_in else None
     figures = metrics.training_metrics(
@@ -76,6 +76,17 @@ def measure(
         notes=watched.notes,
         chip=found[0] if found else None,
     )
+
+
+def _chip(vendor: Vendor, device_name: str, seen: samples.Samples | None) -> tuple[str, Chip] | None:
+    """The chip that framework and driver tell of. Raises ``InvalidMeasurement`` where they tell of different ones."""
+    framework, driver = vendor.chip(device_name), chip_of(vendor, seen) if seen else None
+    if framework and driver and framework[0] != driver[0]:
+        raise InvalidMeasurement(
+            f"the framework ran on {device_name!r} ({framework[0]}), and the driver tells of {driver[0]}: check which "
+            "devices the ranks see"
+        )
+    return framework or driver
 
 
 def chip_of(vendor: Vendor, seen: samples.Samples) -> tuple[str, Chip] | None:
@@ -104,8 +115,13 @@ def measured_window(log: Sequence[Event]) -> samples.Window | None:
 
 
 def cards(vendor: Vendor, chip: Chip | None, devices: Sequence[int]) -> dict[int, int] | None:
-    """Device → card where the driver tells power for a card; ``None`` where it does for each device."""
-    if vendor.power_scope == "device":
+    """Device → card where power may be told for a card; ``None`` where it is for each device, empty where nobody knows.
+
+    A chip of which a card has several devices may tell its power on one of them, whatever its vendor does as a rule.
+    """
+    dies = chip.dies_per_card if chip else None
+    if vendor.power_scope == "device" and (dies or 1) == 1:
         return None
-    dies = (chip.dies_per_card if chip else None) or 1
+    if dies is None:
+        return {}
     return {index: index // dies for index in range((max(devices, default=0) // dies + 1) * dies)}

@@ -80,6 +80,9 @@ TABLE = (
     Option("replay", "DIR", "Judge the results in DIR, FlagPerf's or ours, with the same tests; launch nothing"),
 )
 
+# Below this the monitor would do nothing but look.
+SHORTEST_INTERVAL = 0.05
+
 JUNIT_PROPERTIES = "flagperf_junit_properties"
 
 # Flags of other plugins, by the name they are registered under: ours then goes by its long spelling only.
@@ -195,7 +198,7 @@ def parse(config: pytest.Config) -> Options:
             targets=_targets(raw),
             timeout=_number(raw, "timeout", 0.0) or None,
             stall_timeout=_number(raw, "stall_timeout", 300.0),
-            monitor=None if raw.get("monitor") == "off" else _number(raw, "monitor", 1.0),
+            monitor=_monitor(raw),
             budget=_number(raw, "budget", 0.0) or None,
             cache=_cache(raw),
             published=_published(raw),
@@ -237,6 +240,15 @@ def _number(raw: Mapping[str, Any], name: str, default: float, *, whole: bool = 
     if not 0 < value < float("inf"):
         raise pytest.UsageError(f"{flag}: {raw[name]} is not above zero")
     return value
+
+
+def _monitor(raw: Mapping[str, Any]) -> float | None:
+    if str(raw.get("monitor", "")).casefold() == "off":
+        return None
+    interval = _number(raw, "monitor", 1.0)
+    if interval < SHORTEST_INTERVAL:
+        raise pytest.UsageError(f"--monitor: {raw['monitor']} s is too short: {SHORTEST_INTERVAL:g} s at least, or off")
+    return interval
 
 
 def _pairs(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> dict[str, str]:

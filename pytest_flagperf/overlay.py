@@ -17,7 +17,6 @@ key, and a target above all, is an error that names file and key.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -28,7 +27,9 @@ from typing import Any
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace as replace_struct
 
+from pytest_flagperf import open_division
 from pytest_flagperf.case import Replacement
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
@@ -75,6 +76,11 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return True
         found = chip()
         return found is not None and self.chip in (found[0], found[1].family)
+
+    def undecided(self, selection: Selection, chip: Callable[[], tuple[str, Chip] | None]) -> bool:
+        """Whether it would be applied if only it were known which chip this is."""
+        applies = self.chip is not None and replace_struct(self, chip=None).selects(selection, chip)
+        return applies and chip() is None
 
 
 class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,9 +161,16 @@ def _check(case: TrainingCase, key: str, value: Any, where: str) -> None:
             f"{where}: {key} is not tunable in {case.model}; tunable: {', '.join(sorted(case.tunable)) or 'nothing'}"
         )
     kinds = {type(v) for v in _standard_values(case, key)}
+    standard = list(_standard_values(case, key))
+    if _is_figure(value) and value <= 0 and standard and all(_is_figure(one) and one > 0 for one in standard):
+        raise ConfigurationError(f"{where}: {key} = {value!r} is not above zero, the case has {standard[0]!r}")
     if kinds and not any(_fits(value, kind) for kind in kinds):
         wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
         raise ConfigurationError(f"{where}: {key} = {value!r} is a {type(value).__name__}, the case has {wanted}")
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _standard_values(case: TrainingCase, key: str) -> Iterable[Any]:
@@ -202,11 +215,17 @@ def resolve(
         ),
     ]
     deviations: list[str] = []
+    notes: list[str] = []
     replaced = None
     if overlay is not None:
         path, content = overlay
         selected = [entry for entry in content.overlay if entry.selects(selection, chip)]
         layers += [(str(path), entry.config) for entry in selected]
+        notes += [
+            f"{path}: overlay {number} is for chip {entry.chip} and was not applied: which chip this is, is not known"
+            for number, entry in enumerate(content.overlay, 1)
+            if entry.undecided(selection, chip)
+        ]
         replaced = _replaced(case, selection, directory, path, selected)
         if replaced is not None:
             standard = case.workloads[selection.framework]
@@ -228,6 +247,7 @@ def resolve(
         targets=_targets(scale.targets, targets, deviations),
         directory=directory,
         deviations=tuple(deviations),
+        notes=tuple(notes),
         division="closed" if replaced is None else "open",
         replaced=replaced,
         stand_in=stand_in,
@@ -241,19 +261,9 @@ def _replaced(
     chosen = [entry.workload for entry in selected if entry.workload]
     if not chosen:
         return None
-    standard = directory / f"{case.workloads[selection.framework].partition(':')[0].replace('.', '/')}.py"
-    own = path.parent / f"{chosen[-1].partition(':')[0]}.py"
-    diff = difflib.unified_diff(
-        _lines(standard), _lines(own), f"{case.model}/{standard.name}", f"{path.parent.name}/{own.name}"
+    return open_division.replacement(
+        case.model, case.workloads[selection.framework], directory, chosen[-1], path.parent
     )
-    return Replacement(chosen[-1], path.parent.resolve(), "".join(diff))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _targets(standard: Iterable[Target], replaced: Mapping[str, float], deviations: list[str]) -> tuple[Target, ...]:

@@ -84,7 +84,9 @@ def _says(config: pytest.Config) -> list[str]:
     if words.SESSION not in config.stash or config.get_verbosity() < 0:
         return []
     session = config.stash[words.SESSION]
-    return [f"flagperf: vendor {session.vendor.name}, {session.seen}, results in {session.directory}"]
+    # Nobody waits for a driver to see which tests there are.
+    seen = f"{session.seen}, " if not config.option.collectonly else ""
+    return [f"flagperf: vendor {session.vendor.name}, {seen}results in {session.directory}"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,6 +11,7 @@ from pytest_flagperf import datasets
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.datasets import FoundDataset
 from pytest_flagperf.devices import probe
+from pytest_flagperf.devices import visible as visibility
 from pytest_flagperf.devices.visible import visible
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DeviceUnavailable
@@ -61,19 +62,17 @@ def find_devices(session: Finder, case: ResolvedCase | ResolvedOperator) -> Devi
     if case.recorded is not None:
         return Devices(vendor.name, (), 0)
     if topology.nodes > 1:
-        raise DeviceUnavailable(
-            f"{case.label}: topology {topology} needs {topology.nodes} hosts; this version launches on one"
-        )
+        raise DeviceUnavailable(f"topology {topology} needs {topology.nodes} hosts; this version launches on one")
     wanted = 1 if vendor.shared else topology.devices
     if not session.readings:
-        raise DeviceUnavailable(
-            f"{case.label}: no device of {vendor.name} is on this host. Looked for: {probe.looked_for(vendor)}"
-        )
+        raise DeviceUnavailable(f"no device of {vendor.name} is on this host. Looked for: {probe.looked_for(vendor)}")
     found = Devices(vendor.name, visible(vendor, session.readings), wanted)
     if wanted > len(found.available):
-        raise DeviceUnavailable(
-            f"{case.label}: {wanted} devices of {vendor.name} are needed, {len(found.available)} were found"
-        )
+        left = f"{len(found.available)} of {len(session.readings)}"
+        chosen = " and ".join(f"{name}={value!r}" for name, value in visibility.chosen(vendor).items())
+        hidden = f": {chosen} leaves {left}" if chosen else f", {len(found.available)} were found"
+        plural = "device is" if wanted == 1 else "devices are"
+        raise DeviceUnavailable(f"{wanted} {plural} needed of {vendor.name}{hidden}")
     return found
 
 

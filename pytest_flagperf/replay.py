@@ -63,6 +63,9 @@ class Recorded:
     division: str = "unknown"
     replaced: Replacement | None = None
     stand_in: str = ""
+    container: Mapping[str, str] = field(default_factory=dict)
+    vendor_file: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -155,9 +158,17 @@ def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
             division=str(case.get("division", "closed")),
             replaced=_replaced(case),
             stand_in=str(case.get("device", {}).get("stand_in", "")),
+            container=_texts(case, "container"),
+            vendor_file=_texts(case, "vendor_file"),
+            environment=_texts(case, "environment"),
         )
     except (KeyError, ConfigurationError) as error:
         raise ReplayError(f"{rounds[0] / 'case.json'} is not a case: {error}") from error
+
+
+def _texts(case: Mapping[str, Any], key: str) -> dict[str, str]:
+    found = case.get(key)
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _replaced(case: Mapping[str, Any]) -> Replacement | None:

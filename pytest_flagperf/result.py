@@ -88,7 +88,8 @@ class CaseInfo(msgspec.Struct, frozen=True):
     """Which case, run how.
 
     ``division`` is ``open`` where the vendor replaced the workload's code. Where ``stand_in`` names a device, the
-    workload ran on that: a test of the vendor's files, and no measurement of the vendor.
+    workload ran on that: a test of the vendor's files, and no measurement of the vendor. ``environment`` is what the
+    vendor file adds to that of the ranks.
     """
 
     id: str
@@ -107,6 +108,8 @@ class CaseInfo(msgspec.Struct, frozen=True):
     division: str = "closed"
     stand_in: str = ""
     container: dict[str, str] = {}
+    vendor_file: dict[str, str] = {}
+    environment: dict[str, str] = {}
 
 
 class DatasetInfo(msgspec.Struct, frozen=True):

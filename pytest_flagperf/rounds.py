@@ -22,6 +22,7 @@ from pytest_flagperf import result as results
 from pytest_flagperf import samples
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.devices import lease as leases
+from pytest_flagperf.devices import occupied
 from pytest_flagperf.devices import visible
 from pytest_flagperf.devices.monitor import MONITOR
 from pytest_flagperf.devices.monitor import ROUND_VARIABLE
@@ -43,6 +44,7 @@ from pytest_flagperf.provision import Data
 from pytest_flagperf.reports.progress import Progress
 from pytest_flagperf.run import round_result
 from pytest_flagperf.session import Session
+from pytest_flagperf.session import masked
 from pytest_flagperf.session import masked_environment
 
 
@@ -100,6 +102,8 @@ class Round:
         results.write_json(case_file, self._case_document())
         topology = self.case.selection.topology
         watch = self.progress.watch(self.case, self.host_dir, self.number, self.session.options.rounds)
+        if self.session.options.monitor is not None:
+            occupied.refuse(self.session.vendor, self.lease.devices, self.name, os.getpid())
         with self._watching():
             outcome = self._run(case_file, watch)
         failed = failure(outcome, self.host_dir)
@@ -181,6 +185,8 @@ class Round:
                 "tf32_switches": support.tf32_switches,
                 "indices": list(self.lease.devices),
             },
+            "vendor_file": self.session.vendor_file,
+            "environment": masked(self.session.vendor_environment(case.selection.framework)),
             **({"container": self.container.record()} if self.container else {}),
             "dataset": {
                 "name": self.dataset.name,
@@ -192,10 +198,8 @@ class Round:
 
     def _environment(self) -> dict[str, str]:
         vendor, ranks = self.session.vendor, self.case.selection.topology.devices
-        support = self.session.support(self.case.selection.framework)
         environment = self._our_environment()
-        environment.update(vendor.environment)
-        environment.update(support.environment)
+        environment.update(self.session.vendor_environment(self.case.selection.framework))
         for name, value in visible.environment(vendor, self.lease.devices).items():
             if value is None:
                 environment.pop(name, None)
@@ -240,6 +244,7 @@ class Round:
             self.session.vendor.container,
             self.lease.devices,
             [case.directory, case.workload_directory, *data],
+            str(self.session.vendor.directory / "vendor.toml"),
         )
 
     def _python(self) -> str:

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from math import isfinite
 from pathlib import Path
-from types import MappingProxyType
 
 from pytest_flagperf import metrics
 from pytest_flagperf import result as results
@@ -23,6 +23,15 @@ from pytest_flagperf.provision import Data
 
 
 SHOWN_EVALUATIONS = 5
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a case ran in: the container, the vendor file and what that adds to the ranks' environment."""
+
+    container: Mapping[str, str] = field(default_factory=dict)
+    vendor_file: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ def build_result(
     rerun: Sequence[str],
     notes: Sequence[str] = (),
     chip: str | None = None,
-    container: Mapping[str, str] = MappingProxyType({}),
+    ran: Surroundings = Surroundings(),
     error: FlagPerfError | None = None,
 ) -> results.Result:
     """The Result of a case from its parts."""
@@ -151,7 +160,9 @@ def build_result(
             chip=chip,
             division=case.division,
             stand_in=case.stand_in,
-            container=dict(container),
+            container=dict(ran.container),
+            vendor_file=dict(ran.vendor_file),
+            environment=dict(ran.environment),
         ),
         verdict=outcome,
         metrics=results.with_units(figures),

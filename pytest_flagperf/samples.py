@@ -55,8 +55,11 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Samples:
-    """The content of one ``monitor.jsonl``. ``unseen`` are processes whose owner could not be found out; ``blind``
-    says why the processes on the devices could not be listed."""
+    """The content of one ``monitor.jsonl``.
+
+    ``unseen`` are processes whose owner could not be found out; ``blind`` says why the processes on the devices could
+    not be listed; ``ended`` is false where the monitor itself was killed.
+    """
 
     devices: tuple[int, ...] = ()
     source: str = ""
@@ -66,6 +69,8 @@ class Samples:
     foreign: tuple[Foreign, ...] = ()
     unseen: frozenset[int] = frozenset()
     blind: str = ""
+    interval: float = 1.0
+    ended: bool = True
 
     def of(self, device: int) -> list[Sample]:
         """The samples of one device, in order."""
@@ -95,7 +100,7 @@ def parse(lines: Iterable[Mapping[str, Any]]) -> Samples:
     """The samples in the lines of a ``monitor.jsonl``, or of a part of it that begins with its first ones."""
     found: dict[str, list[Any]] = {"sample": [], "host": [], "gap": [], "foreign": []}
     devices: tuple[int, ...] = ()
-    source, error, blind = "", "", ""
+    source, error, blind, interval, ended = "", "", "", 1.0, False
     unseen: set[int] = set()
     for line in lines:
         event, monotonic = line.get("event"), line.get("monotonic")
@@ -103,7 +108,9 @@ def parse(lines: Iterable[Mapping[str, Any]]) -> Samples:
             continue
         rest = {k: v for k, v in line.items() if k not in ("event", "monotonic", "time", "device")}
         if event == "monitor_start":
-            devices = tuple(line.get("devices", ()))
+            devices, interval = tuple(line.get("devices", ())), float(line.get("interval", 1.0))
+        elif event == "monitor_end":
+            ended = True
         elif event == "monitor_source":
             source = str(line.get("source", ""))
         elif event in ("sample", "host"):
@@ -126,15 +133,21 @@ def parse(lines: Iterable[Mapping[str, Any]]) -> Samples:
         tuple(found["foreign"]),
         frozenset(unseen),
         blind,
+        interval,
+        ended or not lines,
     )
 
 
 def refuse_foreign(seen: Samples) -> None:
     """Raise ``InvalidMeasurement`` where somebody else's process was on a leased device."""
+    __tracebackhide__ = True
     if seen.foreign:
         who = {(one.device, one.pid): one.command for one in seen.foreign}
         listed = "; ".join(f"device {device}: pid {pid} {text}".rstrip() for (device, pid), text in who.items())
-        raise InvalidMeasurement(f"a process of somebody else was on a leased device while it was measured: {listed}")
+        raise InvalidMeasurement(
+            f"a process of somebody else was on a leased device while it was measured: {listed}\n"
+            "End it, or leave it a device of its own by the visible-devices variable, and run again"
+        )
 
 
 def metrics_of(
@@ -156,10 +169,10 @@ def metrics_of(
         ("clock", "clock", _mean),
     ):
         values = _values(inside, key)
-        if values and _tell(inside, key) == set(seen.devices):
+        if values and all(_covers(seen, device, key, window) for device in seen.devices):
             figures[name] = gather(values)
     told = [one.figures["throttle"] for one in inside if "throttle" in one.figures]
-    if told:
+    if told and all(_covers(seen, device, "throttle", window) for device in seen.devices):
         figures["throttled"] = sum(1 for reasons in told if reasons) / len(told)
     errors = [_increase(_values(seen.of(device), "ecc_errors")) for device in seen.devices]
     if errors and all(one is not None for one in errors):
@@ -168,6 +181,8 @@ def metrics_of(
     figures.update(_host(seen, window))
     if not inside and seen.samples:
         notes.append("the monitor took no sample in the measured time: it was too short, or the driver was silent")
+    elif seen.samples and not all(_covers(seen, device, "", window) for device in seen.devices):
+        notes.append("the monitor's samples do not cover the measured time: what they told of it is left out")
     return Seen(figures, (*notes, *conditions(seen, window, hot)))
 
 
@@ -186,6 +201,8 @@ def conditions(seen: Samples, window: Window, hot: float | None = None) -> tuple
         errors = _increase(_values(seen.of(device), "ecc_errors"))
         if errors:
             found.append(f"device {device} had {errors:g} uncorrected memory errors")
+    if not seen.ended:
+        found.append("the monitor ended before the job did: who else used the devices is not known")
     if seen.unseen:
         listed = ", ".join(map(str, sorted(seen.unseen)))
         found.append(f"whose processes were on the devices could not be seen for pid {listed}")
@@ -194,8 +211,18 @@ def conditions(seen: Samples, window: Window, hot: float | None = None) -> tuple
     lost = [gap for gap in seen.gaps if window[0] <= gap.monotonic <= window[1]]
     if lost:
         first = lost[0].error.splitlines()[0] if lost[0].error else "no reason given"
-        found.append(f"the monitor's looks failed {len(lost)} times while it was measured: {first}")
+        times = "once" if len(lost) == 1 else f"{len(lost)} times"
+        found.append(f"the monitor's looks failed {times} while it was measured: {first}")
     return tuple(found)
+
+
+def _covers(seen: Samples, device: int, key: str, window: Window) -> bool:
+    """Whether the samples of a device that tell ``key``, or of any, leave no part of the window open for long."""
+    moments = [one.monotonic for one in seen.of(device) if not key or key in one.figures]
+    inside = [moment for moment in moments if window[0] <= moment <= window[1]]
+    longest = max(LONGEST_GAP, 2.5 * seen.interval)
+    around = [window[0], *inside, window[1]]
+    return bool(inside) and all(after - before <= longest for before, after in itertools.pairwise(around))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -221,6 +248,11 @@ def _energy(seen: Samples, window: Window, cards: Mapping[int, int] | None, note
     tellers = _tell(seen.samples, "power") | _tell(seen.samples, "energy")
     if not tellers:
         return {}
+    if cards is not None and not cards:
+        notes.append(
+            "power is absent: it is told for a card, and how many devices a card of this chip has is not known"
+        )
+        return {}
     if cards is None:
         silent = sorted(set(seen.devices) - tellers)
         if silent:
@@ -233,11 +265,7 @@ def _energy(seen: Samples, window: Window, cards: Mapping[int, int] | None, note
             return {}
     total = 0.0
     for device in sorted(tellers):
-        found = _counted(seen.of(device), window)
-        if found is None:
-            found = _integral(
-                [(o.monotonic, o.figures["power"]) for o in seen.of(device) if "power" in o.figures], window
-            )
+        found = _of_device(seen, device, window, notes)
         if found is None:
             notes.append(
                 f"power and energy are absent: the samples of device {device} leave more than {LONGEST_GAP:g} s open"
@@ -248,13 +276,33 @@ def _energy(seen: Samples, window: Window, cards: Mapping[int, int] | None, note
     return {"energy": total, "power": total / length} if length > 0 else {}
 
 
+# A counter and the samples of power beside it may differ by so much: they are taken at other moments.
+_AGREEMENT = 0.2
+
+
+def _of_device(seen: Samples, device: int, window: Window, notes: list[str]) -> float | None:
+    """One device's energy: by its counter where that agrees with its power, else the trapezoid of power."""
+    samples = seen.of(device)
+    counted = _counted(samples, window)
+    drawn = _integral([(one.monotonic, one.figures["power"]) for one in samples if "power" in one.figures], window)
+    if counted is None or drawn is None:
+        return drawn if counted is None else counted
+    if abs(counted - drawn) > _AGREEMENT * drawn:
+        notes.append(
+            f"the energy counter of device {device} tells {counted:.4g} J, its power {drawn:.4g} J: power is taken"
+        )
+        return drawn
+    return counted
+
+
 def _counted(samples: Sequence[Sample], window: Window) -> float | None:
     """Energy by the device's own counter, interpolated at the window's ends; ``None`` where it does not cover it.
 
     No device draws nothing: a counter that stands still does not count.
     """
     points = [(one.monotonic, one.figures["energy"]) for one in samples if "energy" in one.figures]
-    if any(after[1] < before[1] for before, after in itertools.pairwise(points)):
+    around = list(itertools.pairwise(points_around(points, window)))
+    if any(after[1] < before[1] or after[0] - before[0] > LONGEST_GAP for before, after in around):
         return None
     ends = [_interpolated(points, moment) for moment in window]
     return None if ends[0] is None or ends[1] is None or ends[1] <= ends[0] else ends[1] - ends[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -33,6 +34,7 @@ from pytest_flagperf.case import FRAMEWORK_MODULES
 from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.devices import probe
 from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.devices import visible
 from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ProbeError
@@ -48,8 +50,9 @@ if TYPE_CHECKING:
 
 # Variables that change what a workload does; everything else of the environment is nobody's business.
 _RECORDED = re.compile(
-    r"(FLAGPERF|CUDA|NVIDIA|NCCL|GLOO|HCCL|ASCEND|XPU|MLU|MUSA|MACA|HIP|ROCR|PADDLE|FLAGS|MS|OMP|MKL|ONEDNN|DNNL|TORCH|"
-    r"PYTORCH|KMP|GOMP|OPENBLAS)_.*|LD_LIBRARY_PATH|PYTHONPATH|PYTHONHASHSEED"
+    r"(FLAGPERF|CUDA|NVIDIA|NCCL|GLOO|HCCL|ASCEND|XPU|BKCL|MLU|CNCL|MUSA|MCCL|MACA|METAX|HIP|ROCR|RCCL|MIOPEN|HABANA|HCL|"
+    r"TOPS|ECCL|IX|PADDLE|FLAGS|MS|OMP|MKL|ONEDNN|DNNL|TORCH|PYTORCH|KMP|GOMP|OPENBLAS)_.*|"
+    r"LD_LIBRARY_PATH|LD_PRELOAD|PYTHONPATH|PYTHONHASHSEED"
 )
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|PRIVATE|(^|_)KEY($|_)|AUTH", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"://[^/\s]*@")
@@ -59,11 +62,14 @@ MASK = "***"
 class Session:
     """The plugin's state for one pytest process; xdist workers share its directory with their controller."""
 
+    _unreadable: ProbeError | None = None
+
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.options = options.parse(config)
         self.models: dict[str, str] = {}
         self.name = words.session_name(config)
+
         self._overlays: dict[Path, overlay.Overlay | None] = {}
         # An explicit vendor is checked at once: a typo is not worth a collection.
         if self.options.vendor is not None:
@@ -95,7 +101,37 @@ class Session:
     @cached_property
     def readings(self) -> list[Reading]:
         """The vendor's devices on this host, by its driver or else its device nodes. Raises ``ProbeError``."""
-        return probe.devices(self.vendor)
+        if self._unreadable is not None:
+            raise self._unreadable
+        try:
+            return probe.devices(self.vendor)
+        except ProbeError as error:
+            # A driver that hangs would be waited for by every test.
+            self._unreadable = error
+            raise
+
+    @cached_property
+    def vendor_file(self) -> dict[str, str]:
+        """Which vendor file is in force: its path, and a digest of it and of the modules that it names."""
+        vendor = self.vendor
+        named = [probe.library for probe in vendor.probe] + [output.parser for output in vendor.output.values()]
+        files = ["vendor.toml", *sorted({text.partition(":")[0] for text in named if text})]
+        digest = hashlib.sha256()
+        for name in files:
+            digest.update(name.encode() + b"\0" + (vendor.directory / name).read_bytes())
+        return {"path": str(vendor.directory / "vendor.toml"), "sha256": digest.hexdigest()}
+
+    @cached_property
+    def vendor_deviations(self) -> tuple[str, ...]:
+        """What there is to say of the vendor file: that it stands in the place of the one that ships."""
+        own = vendors.bundled() / self.vendor.name / "vendor.toml"
+        if self.vendor.directory == own.parent or not own.is_file():
+            return ()
+        return (f"vendor file {self.vendor_file['path']} in the place of the one that ships",)
+
+    def vendor_environment(self, framework: str) -> dict[str, str]:
+        """What the vendor file adds to the environment of every rank."""
+        return {**self.vendor.environment, **self.support(framework).environment}
 
     @property
     def seen(self) -> str:
@@ -104,7 +140,13 @@ class Session:
             count = len(self.readings)
         except ProbeError as error:
             return f"devices unknown ({str(error).splitlines()[0]})"
-        return f"{count} device{'s' if count != 1 else ''}" + (f" ({self.chip[0]})" if self.chip else "")
+        text = f"{count} device{'s' if count != 1 else ''}" + (f" ({self.chip[0]})" if self.chip else "")
+        return ", ".join([text, *(f"{name}={value}" for name, value in self.chosen_devices.items())])
+
+    @property
+    def chosen_devices(self) -> dict[str, str]:
+        """The visible-devices variables that the caller set."""
+        return visible.chosen(self.vendor)
 
     @cached_property
     def chip(self) -> tuple[str, Chip] | None:
@@ -250,7 +292,7 @@ class Session:
             "vendor": self.vendor.name,
             **self._devices(),
             "source": _commit(self.config.rootpath),
-            "environment": masked_environment(os.environ),
+            "environment": {**masked_environment(os.environ), **self.chosen_devices},
         }
 
 
@@ -267,11 +309,15 @@ def _needed(arguments: Iterable[Any]) -> list[str]:
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that change what a workload does; secrets are masked, by name and in URLs."""
+    """The variables that change what a workload does, without secrets."""
+    return masked({name: value for name, value in environment.items() if _RECORDED.fullmatch(name)})
+
+
+def masked(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables by name, with secrets masked, by name and in URLs."""
     return {
         name: MASK if _SECRET.search(name) else _SECRET_VALUE.sub(f"://{MASK}@", value)
         for name, value in sorted(environment.items())
-        if _RECORDED.fullmatch(name)
     }
 
 

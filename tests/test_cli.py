@@ -87,6 +87,38 @@ def test_an_unknown_dataset_lists_what_exists(capsys):
     assert "imagenet2012" in err
 
 
+def test_vendors_are_listed_with_what_is_asked_for_devices(capsys):
+    assert main(["vendors"]) == 0
+    rows = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert " nvml, else nvidia-smi " in rows["nvidia"]
+    assert " host " in rows["cpu"]
+
+
+def test_vendors_gives_programs_every_figure_with_unit_and_source(capsys):
+    assert main(["vendors", "ascend", "--json"]) == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    assert document["name"] == "ascend"
+    assert document["frameworks"]["mindspore"] == {"device": "Ascend", "module": None, "backend": "hccl"}
+    chips = {chip["name"]: {one["name"]: one for one in chip["figures"]} for chip in document["chips"]}
+    assert set(chips["910A"]) == {"peak.fp16", "peak.int8", "memory", "tdp", "dies_per_card"}
+    assert (chips["910A"]["peak.int8"]["value"], chips["910A"]["peak.int8"]["unit"]) == (512, "TOP/s")
+    memory = chips["910C"]["memory"]
+    assert (memory["value"], memory["unit"], memory["unverified"]) == (64, "GB", False)
+    assert memory["source"] == "as printed by npu-smi 25.2.0: 65536 MB a chip"
+    assert chips["910C"]["peak.fp16"]["unverified"]
+    link = chips["910B1"]["link.bandwidth"]
+    assert (link["link"], link["value"], link["unit"], link["direction"]) == ("HCCS", 392, "GB/s", "bidirectional")
+    assert main(["vendors", "--json"]) == 0
+    assert document in json.loads(capsys.readouterr().out)
+
+
+def test_a_vendor_without_chips_says_so(capsys):
+    assert main(["vendors", "cpu"]) == 0
+    assert capsys.readouterr().out == f"cpu: {ROOT / 'vendors' / 'cpu' / 'vendor.toml'} describes no chip\n"
+    assert main(["vendors", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["chips"] == []
+
+
 def test_bad_usage_is_exit_code_2():
     with pytest.raises(SystemExit, match="2"):
         main(["nothing-like-that"])

@@ -216,7 +216,7 @@ def test_vendors_of_ones_own_come_from_a_conftest(pytester):
     assert "Acme has no paddle; it has pytorch" in done.stdout.str()
     done = pytester.runpytest_inprocess("--vendor=acne")
     assert done.ret == USAGE_ERROR
-    assert "Known: acme, amd, " in done.stderr.str()
+    assert "Known: acme, amd (rocm), " in done.stderr.str()
 
 
 def test_a_vendors_overlay_that_breaks_the_rules_stops_the_collection(pytester):

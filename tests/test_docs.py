@@ -18,6 +18,7 @@ from pytest_flagperf import perflog
 from pytest_flagperf import result
 from pytest_flagperf.datasets import registry
 from pytest_flagperf.devices import catalogue
+from pytest_flagperf.devices import outputs
 from pytest_flagperf.devices import vendor
 from tests.conftest import ROOT
 
@@ -182,8 +183,9 @@ def test_the_vendor_file_and_the_overlay_in_concepts_are_read(tmp_path: Path) ->
     found = acme.chip("Acme A1")
     assert found is not None
     assert found[1].peak["bf16"] == 240
-    # The hook is the page's, the overlay is one of the real ResNet-50.
-    (hook,) = [text for text in blocks(DOCS / "concepts.md", "python") if "pytest_flagperf_vendors" in text]
+    # The hook is that of Add a vendor, the overlay is one of the real ResNet-50.
+    hooks = DOCS / "how-to" / "add-a-vendor.md"
+    (hook,) = [text for text in blocks(hooks, "python") if "def pytest_flagperf_vendors" in text]
     (tmp_path / "conftest.py").write_text(hook, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     shutil.copytree(ROOT / "suites" / "training" / "resnet50", tmp_path / "resnet50")
@@ -228,6 +230,23 @@ def test_a_missing_dataset_of_the_example_says_what_to_get(example: Path) -> Non
     output = pytest_run(example, "perceptron", "-m", "throughput", "--framework=pytorch", "--scale=full", empty, code=1)
     assert "download the four files of MNIST" in output
     assert "--dataset mnist=/path/to/mnist" in output
+
+
+def test_the_example_table_is_read_by_the_pattern_beside_it(tmp_path: Path) -> None:
+    page = DOCS / "how-to" / "add-a-vendor.md"
+    (table,) = [text for text in blocks(page, "text") if "Zebra" in text]
+    output = named(page, "toml")["vendors/zebra/output.toml"]
+    head = 'schema_version = 1\nname = "zebra"\ntitle = "Zebra"\nprecisions = ["fp32"]\nframeworks = {}\n'
+    write({"zebra/vendor.toml": head + output}, tmp_path)
+    found = vendor.load(tmp_path / "zebra" / "vendor.toml")
+    first, second = outputs.parse(found, "table", table)
+    assert (first.name, first.temperature, first.power, first.utilization) == ("Zebra Z1", 41.0, 120.0, 0.25)
+    assert (first.memory_used, first.memory_total) == (0.5, 64.0)
+    assert [(process.pid, process.memory) for process in first.processes] == [(4711, 0.5)]
+    assert (second.power, second.memory_used, second.processes) == (None, 0.0, ())
+    cut = table.replace("|     | idle      |  N/A |            0% |\n", "")
+    with pytest.raises(errors.ProbeError, match="2 devices begin in it, 1 are whole"):
+        outputs.parse(found, "table", cut)
 
 
 def test_the_example_parser_of_a_vendor_reads_and_refuses(tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ schema_version = 1
 name = "acme"
 title = "Acme"
 precisions = ["fp32"]
+visible_devices = "ACME_VISIBLE_DEVICES"
 
 [detection]
 device_nodes = ["@/acme[0-9]*"]
 
 [frameworks.pytorch]
-device = "cpu"
+device = "cuda"
 
 [[probe]]
 command = ["acme-smi"]
@@ -45,6 +46,7 @@ units = { power = "W", memory_used = "MiB", memory_total = "MiB" }
 format = "pattern"
 [[output.processes.layouts]]
 device = '''^device (?P<index>\\d+)'''
+start = "^device"
 process = '''^process (?P<index>\\d+) (?P<pid>\\d+|none)'''
 
 [chips.A1]
@@ -109,6 +111,22 @@ def test_a_lease_shows_who_holds_the_device_and_is_gone_with_its_holder(acme, ca
     assert "resnet50" not in capsys.readouterr().out
 
 
+def test_the_variable_that_hides_devices_is_told(acme, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    acme(GOOD)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setenv("ACME_VISIBLE_DEVICES", "1")
+    main(["doctor", "--vendor=acme", "--json"])
+    assert "ACME_VISIBLE_DEVICES='1' leaves 1 of 2: 1" in [one["text"] for one in findings(capsys)["vendor acme"]]
+    monkeypatch.setenv("ACME_VISIBLE_DEVICES", "7")
+    assert main(["doctor", "--vendor=acme", "--json"]) == 1
+
+
+def test_a_vendor_that_was_asked_for_and_is_not_there_is_a_problem(acme, capsys) -> None:
+    acme(None)
+    assert main(["doctor", "--vendor=acme", "--json"]) == 1
+    assert findings(capsys)["vendor acme"][0]["level"] == "problem"
+
+
 def test_the_record_of_a_killed_holder_is_not_shown_as_a_lease(acme, capsys) -> None:
     acme(GOOD)
     code = (
@@ -139,7 +157,7 @@ def test_a_driver_that_prints_nonsense_is_shown_and_fails(acme, capsys) -> None:
 def test_an_unknown_vendor_lists_those_that_are_known(acme, capsys) -> None:
     acme(None)
     assert main(["devices", "--vendor=amce"]) == 1
-    assert "unknown vendor 'amce'. Known: acme, cpu" in capsys.readouterr().err
+    assert "unknown vendor 'amce'. Known: acme, cpu (host)" in capsys.readouterr().err
 
 
 def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict]]:
@@ -162,7 +180,7 @@ def test_the_doctor_names_a_foreign_process_an_unknown_chip_and_a_framework_that
     assert any("no chip of the vendor file is called Acme Z9" in text for text in texts)
     assert any(text.startswith(f"device 1: pid {os.getpid()} ") and text.endswith("is on it") for text in texts)
     (framework,) = found["pytorch on acme"]
-    assert (framework["level"], framework["text"]) == ("problem", "9.9, sees 0 of device 'cpu'")
+    assert (framework["level"], framework["text"]) == ("problem", "9.9, sees 0 of device 'cuda'")
 
 
 def test_the_doctor_finds_this_host_and_says_why_another_vendor_is_not_detected(
@@ -199,6 +217,9 @@ def test_a_vendor_file_that_is_wrong_is_a_problem_and_the_rest_is_still_told(acm
 def test_a_framework_is_asked_in_an_interpreter_of_its_own(acme, capsys) -> None:
     acme(GOOD)
     main(["doctor", "--vendor=acme"])
+    main(["doctor", "--vendor=cpu"])
     import torch
 
-    assert f"{torch.__version__}, sees 1 of device 'cpu'" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{torch.__version__}, sees 1 of device 'cpu'" in shown
+    assert f"{torch.__version__}, sees 0 of device 'cuda'" in shown

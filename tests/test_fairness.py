@@ -20,6 +20,7 @@ title = "Acme"
 shared = true
 precisions = ["fp32"]
 hot = 60
+environment = { ACME_LOG = "3", ACME_TOKEN = "hunter2" }
 
 [frameworks.pytorch]
 device = "cpu"
@@ -109,7 +110,7 @@ def test_an_overlay_that_breaks_the_rules_is_a_collection_error_with_file_and_ke
     [
         ("fp32 = 1000", "fp32 = -1", "chips.A1.peak.fp32 is -1: it is above zero"),
         ("fp32 = 1000", "fp32 = 0", "chips.A1.peak.fp32 is 0: it is above zero"),
-        ("fp32 = 1000", "fp32 = '1000'", "Expected `float`, got `str` - at `$.chips[...].peak[...]`"),
+        ("fp32 = 1000", "fp32 = '1000'", "chips.A1: Expected `float`, got `str` - at `$.peak.fp32`"),
         ('source = "datasheet"', 'source = ""', "chips.A1.source is empty"),
         ('source = "datasheet"', "", "missing required field `source`"),
         ("[chips.A1]", "[chipz.A1]", "unknown field `chipz`"),
@@ -176,6 +177,19 @@ def test_a_tuned_key_of_this_chip_is_listed_as_what_differs_and_stays_closed(run
     assert result["configuration"]["learning_rate"]["value"] == 0.25
     assert result["deviations"][0].startswith("learning_rate = 0.25 (standard case: 0.5), from ")
     assert "open division" not in done.stdout
+    assert result["case"]["vendor_file"]["path"].endswith("acme/vendor.toml")
+    assert len(result["case"]["vendor_file"]["sha256"]) == 64
+    assert result["case"]["environment"] == {"ACME_LOG": "3", "ACME_TOKEN": "***"}
+
+
+def test_a_vendor_file_in_the_place_of_one_that_ships_is_a_deviation(run, pytester) -> None:
+    folder = pytester.path / "vendors" / "cpu"
+    folder.mkdir()
+    (folder / "vendor.toml").write_text(VENDOR.replace('"acme"', '"cpu"'))
+    (folder / "probe.py").write_text(PROBE)
+    done = run("-m", "throughput", "--vendor=cpu", "--dataset=digits=/nowhere")
+    (path,) = (pytester.path / "results").glob("*/*/result.json")
+    assert "in the place of the one that ships" in json.loads(path.read_text())["deviations"][0], done.stdout
 
 
 @pytest.mark.slow

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pytest_flagperf import lint
 from pytest_flagperf.cli import main
 from pytest_flagperf.lint import cases
+from pytest_flagperf.lint import positions
 from tests.conftest import ROOT
 
 
@@ -37,6 +41,8 @@ peak = { fp32 = 20, amp = 312 }
 memory = 80
 source = "https://acme.example/home/a1/datasheet.pdf"
 """
+
+DATASHEET = 'source = "https://acme.example/home/a1/datasheet.pdf"'
 
 PARSER = "from layouts import COLUMNS\n\n\ndef parse(text: str) -> list[object]:\n    return [COLUMNS]\n"
 
@@ -69,11 +75,11 @@ def acme(tmp_path: Path) -> Path:
 
 def found(*paths: Path, suites: tuple[Path, ...] = ()) -> list[tuple[str, int, str]]:
     """The problems as file name, line and code."""
-    return [(one.file.name, one.line, one.code) for one in lint.check(paths, suites)]
+    return [(one.file.name, one.line, one.code) for one in lint.check(paths, suites).problems]
 
 
 def test_the_bundled_vendors_and_suites_have_no_problem_but_warnings():
-    assert [str(one) for one in lint.check() if not one.is_warning] == []
+    assert [str(one) for one in lint.check().problems if not one.is_warning] == []
 
 
 def test_a_folder_that_is_well_has_no_problem(acme):
@@ -94,20 +100,88 @@ def test_a_vendors_own_repository_is_searched_for_its_folder(acme, tmp_path):
         ('title = "Acme"', "title = 5", 3, "FP001"),
         ('title = "Acme"', "title = " + "[" * 5000, 1, "FP001"),
         ("[chips.A1]", "[chips.A1", 16, "FP001"),
+        (DATASHEET, 'note = """', 21, "FP001"),
+        ('parser = "smi.py:parse"', 'format = "csv"\ncolums = ["index"]', 15, "FP001"),
+        ("[frameworks.pytorch]", "[frameworks.pytorhc]", 6, "FP001"),
+        ('device = "acme"', "", 6, "FP001"),
+        ('device = "acme"', 'device = "cpu"', 7, "FP001"),
+        ('precisions = ["fp32", "amp"]', 'precisions = [\n  "fp32",  # the\n  "ampp",\n]', 6, "FP001"),
+        ('output = "smi"', 'output = "smi"\n"timout" = 5', 12, "FP001"),
+        ('output = "smi"', 'output = "smi"\n[[probe]]\nlibrary = "smi.py:parse"\ncommand = ["a"]', 13, "FP001"),
+        ("amp = 312", 'amp = "312"', 19, "FP001"),
+        (
+            DATASHEET,
+            f'{DATASHEET}\n[chips.A1.link]\nname = "x"\nbandwidth = 5\ndirection = "to"\nsource = "y z"',
+            25,
+            "FP001",
+        ),
+        ("peak = { fp32 = 20, amp = 312 }", "peak.amp = 312\npeak.fp33 = 20", 20, "FP001"),
+        ("memory = 80", 'memory = 80\nunverified = [\n"memory",\n"tdp",\n]', 23, "FP001"),
+        ("memory = 80", "memory = 80\ndies_per_card = 0", 21, "FP006"),
+        ("smi.py:parse", "smi.py:pars", 14, "FP001"),
         ('name = "acme"', 'name = "acne"', 2, "FP001"),
         ("smi.py:parse", "gone.py:parse", 14, "FP001"),
         ("fp32 = 20", "fp32 = 0", 19, "FP006"),
         ("fp32 = 20", "fp32 = -1", 19, "FP006"),
         ("memory = 80", "memory = 0", 20, "FP006"),
         ("peak = { fp32 = 20, amp = 312 }\n", "", 16, "W001"),
-        ('source = "https://acme.example/home/a1/datasheet.pdf"', 'source = "TODO"', 21, "FP005"),
-        ('source = "https://acme.example/home/a1/datasheet.pdf"', "", 16, "FP005"),
+        (DATASHEET, 'source = "TODO"', 21, "FP005"),
+        (DATASHEET, "", 16, "FP005"),
     ],
 )
 def test_a_vendor_file_that_is_wrong_is_named_with_its_line(acme, old, new, line, code):
     assert old in VENDOR
     (acme / "vendor.toml").write_text(VENDOR.replace(old, new))
     assert found(acme) == [("vendor.toml", line, code)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "line", "says"),
+    [
+        ("start = 'A'\ndevice = '('", 18, "layouts 1.device is not a regular expression"),
+        ("start = 'A'\ndevice = '''\n(?P<vendor>x)'''", 18, "layouts 1.device: unknown 'vendor'; known: index"),
+        ("device = '(?P<name>A)'", 16, "layouts 1.start is missing: what every device begins with"),
+    ],
+)
+def test_a_layout_that_is_wrong_is_named_with_its_own_line(acme, layout, line, says):
+    outer = 'format = "pattern"\n\n[[output.smi.layouts]]\n'
+    (acme / "vendor.toml").write_text(VENDOR.replace('parser = "smi.py:parse"\n', f"{outer}{layout}\n"))
+    # Nobody knows which modules are read where the vendor file does not load.
+    (problem,) = lint.check([acme]).problems
+    assert (problem.line, problem.code) == (line, "FP001")
+    assert says in problem.message
+
+
+def keys(value: object, above: positions.Key = ()) -> Iterator[positions.Key]:
+    """Every key of a document, and every entry of its arrays."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value, 1) if isinstance(value, list) else ()
+    for step, one in inner:
+        yield (*above, step)
+        yield from keys(one, (*above, step))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("vendors/*/vendor.toml")), ids=lambda path: path.parent.name)
+def test_every_key_of_a_real_file_is_found_on_a_line_that_has_it(path):
+    text = path.read_text()
+    document = msgspec.toml.decode(text)
+    found = positions.Positions(text, document)
+    wanted = list(keys(document))
+    assert set(found.lines) == {(), *wanted}
+    lines = text.split("\n")
+    assert [key for key in wanted if isinstance(key[-1], str) and key[-1] not in lines[found.line(key) - 1]] == []
+
+
+def test_a_key_with_dots_and_quotes_is_found():
+    text = "a.\"b.c\" = [{ x = 1 },\n  { \"y z\" = '''\nq = 5\n''' }]\n# a = 5\n[[t]]\n[[t.u]]\n[[t]]\n[[t.u]]\nv = 2\n"
+    found = positions.Positions(text, msgspec.toml.decode(text))
+    assert found.line(("a", "b.c", 1, "x")) == 1
+    assert found.line(("a", "b.c", 2, "y z")) == 2
+    assert found.line(("t", 2, "u", 1, "v")) == 10
+    assert found.line(("t", 2, "gone", "more")) == 8
+    assert found.named("a.b.c 2: unknown 'y z'") == 2
+    assert found.named("t 1.u is wrong") == 7
+    assert found.named("Expected `int`, got `str` - at `$.a[...][1].more`") == 1
+    assert found.named("Object missing required field `x`") == 1
 
 
 @pytest.mark.parametrize(
@@ -118,11 +192,20 @@ def test_a_vendor_file_that_is_wrong_is_named_with_its_line(acme, old, new, line
         ("batch_size = 512", "batch_size = 512, top1 = 0.7", [(3, "FP003")]),
         ("batch_size = 512", "target_acc1 = 70", [(3, "FP003")]),
         ("epochs = 80", "momentum = 0.8, width = 5", [(7, "FP002"), (7, "FP002")]),
-        ('chip = "A"', 'chip = "B"', [(5, "FP002")]),
-        ('topology = "1x8"', 'topologie = "1x8"', [(1, "FP002")]),
+        ('chip = "A"', 'chip = "B"', [(6, "FP002")]),
+        ('chip = "A"', 'chip = "A"\nscale = 5', [(7, "FP002")]),
+        ('chip = "A"', 'division = "opn"', [(6, "FP002")]),
+        ('topology = "1x8"', 'topology = "1x"', [(2, "FP002")]),
+        ('topology = "1x8"', 'topologie = "1x8"', [(2, "FP002")]),
+        ('topology = "1x8"', "targets = { top1 = 0.5 }", [(2, "FP003")]),
+        ("[[overlay]]\ntopology", "[targets]\ntop1 = 0.5\n[[overlay]]\ntopology", [(1, "FP003")]),
         ("[[overlay]]\ntopology", "[[overlays]]\ntopology", [(1, "FP002")]),
-        ("config = { batch_size = 512 }", "config = {", [(1, "FP002")]),
+        ("config = { batch_size = 512 }", "", [(1, "FP002")]),
+        ("config = { batch_size = 512 }", "[overlay.config]\nepochs = 5\ntop1 = 0.5", [(5, "FP003")]),
+        ("config = { batch_size = 512 }", "config = {", [(3, "FP002")]),
         ("config = { batch_size = 512 }", "config = { batch_size = " + "[" * 5000, [(1, "FP002")]),
+        ("epochs = 80", "epochs = 0", [(7, "FP002")]),
+        ("learning_rate = 0.2", "learning_rate = -0.1", [(7, "FP002")]),
     ],
 )
 def test_an_overlay_that_breaks_the_rules_names_each_key(acme, old, new, expected):
@@ -252,7 +335,7 @@ def test_a_hostile_line_is_read_in_time(acme, part):
 
 def test_a_secret_is_not_repeated_in_the_message(acme):
     (acme / "smi.py").write_text(PARSER + 'PASSWORD = "hunter2"\nURL = "https://me:hunter2@acme.example"\n')
-    problems = lint.check([acme])
+    problems = lint.check([acme]).problems
     assert [one.code for one in problems] == ["FP024", "FP024"]
     assert "hunter2" not in "".join(map(str, problems))
 
@@ -280,6 +363,88 @@ def test_a_workload_of_the_open_division_is_read(acme):
     assert found(acme) == [("fused.py", 1, "FP029")]
     (acme / "resnet50.toml").write_text(OVERLAY + entry)
     assert found(acme) == []
+
+
+OPEN = '[[overlay]]\ndivision = "open"\nframework = "pytorch"\nworkload = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("workload", "says"),
+    [
+        ("fusd:ResNet50", "workload: there is no {}/fusd.py"),
+        ("fused:ResNet18", "workload = 'fused:ResNet18': fused.py has no ResNet18; it has nn, ResNet50"),
+    ],
+)
+def test_a_workload_that_is_not_there_is_named_with_the_real_path(acme, workload, says):
+    (acme / "fused.py").write_text("import nn\n\nclass ResNet50: ...\n")
+    (acme / "resnet50.toml").write_text(OPEN.format(workload))
+    problems = [one for one in lint.check([acme]).problems if one.code != "FP029"]
+    assert [(one.line, one.code, one.message) for one in problems] == [(4, "FP002", says.format(acme))]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "from standard import ResNet50\n",
+        "import standard as ResNet50\n",
+        "from standard import *\n",
+        "def __getattr__(name): ...\n",
+        "try:\n    import x\nexcept ImportError:\n    class ResNet50: ...\n",
+        "if x:\n    pass\nelse:\n    ResNet50, other = make()\n",
+        "match x:\n    case 1:\n        ResNet50: type = make()\n",
+    ],
+)
+def test_a_name_that_a_module_may_have_is_no_problem(acme, module):
+    # Nothing is imported: there is no module standard.
+    (acme / "fused.py").write_text(module)
+    (acme / "resnet50.toml").write_text(OPEN.format("fused:ResNet50"))
+    assert found(acme) == []
+
+
+def test_a_name_inside_a_function_is_not_the_modules(acme):
+    (acme / "smi.py").write_text("def outer():\n    def parse(): ...\n\nclass Other:\n    parse = 5\n")
+    (acme / "layouts.py").unlink()
+    assert found(acme) == [("vendor.toml", 14, "FP001")]
+
+
+def test_a_library_that_is_not_in_its_file_is_named(acme):
+    library = VENDOR.replace('command = ["acme-smi", "--json"]\noutput = "smi"', 'library = "layouts.py:Driver"')
+    (acme / "vendor.toml").write_text(library)
+    (problem,) = lint.check([acme]).problems
+    assert (problem.line, problem.message) == (
+        10,
+        "library = 'layouts.py:Driver': layouts.py has no Driver; it has COLUMNS",
+    )
+
+
+def test_an_alias_that_means_another_vendor_is_a_problem(acme):
+    aliases = 'aliases = [\n  "acme-chips",\n  "cuda",\n  "nvidia",\n]\n'
+    (acme / "vendor.toml").write_text(aliases + VENDOR)
+    problems = lint.check([acme]).problems
+    assert [(one.line, one.code) for one in problems] == [(3, "FP007"), (4, "FP007")]
+    assert [one.message for one in problems] == [
+        "the alias 'cuda' is an alias of nvidia too",
+        "the alias 'nvidia' is the name of a vendor",
+    ]
+
+
+def test_two_vendors_of_one_set_must_not_share_an_alias_and_a_name_counts_too(acme):
+    other = acme.parent / "roadrunner"
+    other.mkdir()
+    for name in ("smi.py", "layouts.py"):
+        shutil.copy(acme / name, other)
+    text = VENDOR.replace('name = "acme"', 'name = "roadrunner"\naliases = ["acme"]')
+    (other / "vendor.toml").write_text(text)
+    assert [(p.file.parent.name, p.line, p.code) for p in lint.check([acme, other]).problems] == [
+        ("acme", 2, "FP007"),
+        ("roadrunner", 3, "FP007"),
+    ]
+    assert found(other) == []
+
+
+def test_ones_own_copy_of_a_bundled_vendor_keeps_its_aliases(tmp_path):
+    shutil.copytree(ROOT / "vendors" / "nvidia", tmp_path / "nvidia", ignore=shutil.ignore_patterns("__pycache__"))
+    assert [problem for problem in found(tmp_path / "nvidia") if problem[2] == "FP007"] == []
 
 
 def test_overlays_alone_are_checked_as_those_of_a_known_vendor(tmp_path):
@@ -328,7 +493,7 @@ def test_a_case_of_flagperfs_is_compared_with_its_benchmark(tmp_path):
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    problems = {(one.file.name, one.code, one.message) for one in lint.check([tmp_path])}
+    problems = {(one.file.name, one.code, one.message) for one in lint.check([tmp_path]).problems}
     assert ("config_A1x1x8.py", "FP032", "target_acc1 = 70 is easier to meet than the standard case's 75.5") in problems
     assert ("Waveglow-pytorch", "FP034", "there is no benchmark Waveglow; benchmarks/ has WaveGlow") in problems
     assert ("llama2_7b-deepspeed", "FP034", "there is no benchmark llama2_7b") in problems
@@ -338,19 +503,25 @@ def test_a_case_of_flagperfs_is_compared_with_its_benchmark(tmp_path):
 
 def test_the_command_prints_a_line_for_each_problem_and_exits_1(acme, capsys):
     assert main(["lint", str(acme)]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "1 vendor, 0 problems\n")
     (acme / "run.sh").write_text("ls\n")
     assert main(["lint", str(acme)]) == 1
-    assert re.fullmatch(rf"{re.escape(str(acme))}/run\.sh:1: FP028 is a shell script.*\n", capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert re.fullmatch(rf"{re.escape(str(acme))}/run\.sh:1: FP028 is a shell script.*\n", printed.out)
+    assert printed.err == "1 vendor, 1 problem\n"
     assert main(["lint", "--json", str(acme)]) == 1
-    (row,) = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    (row,) = json.loads(printed.out)
     assert (row["line"], row["code"]) == (1, "FP028")
 
 
 def test_a_warning_leaves_the_exit_code_alone(acme, capsys):
     (acme / "vendor.toml").write_text(VENDOR.replace("peak = { fp32 = 20, amp = 312 }\n", ""))
     assert main(["lint", str(acme)]) == 0
-    assert ": W001 A1 has no peak" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert ": W001 A1 has no peak" in printed.out
+    assert printed.err == "1 vendor, 0 problems, 1 warning\n"
 
 
 def test_one_file_of_a_folder_can_be_asked_about(acme):

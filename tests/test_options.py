@@ -162,7 +162,7 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
 @pytest.mark.parametrize(
     ("argument", "messages"),
     [
-        ("--vendor=acme", ["--vendor: unknown vendor 'acme'. Known: amd,", "nvidia"]),
+        ("--vendor=acme", ["--vendor: unknown vendor 'acme'. Known: amd (rocm),", "nvidia"]),
         ("--framework=tensorflow", ["--framework: unknown framework 'tensorflow'. Known: pytorch, paddle, mindspore"]),
         ("--framework=pytorch,torch", ["unknown framework 'torch'"]),
         ("--framework=,", ["--framework: ',' lists nothing"]),

@@ -98,6 +98,8 @@ def test_what_differs_for_a_framework_is_part_of_the_standard_case():
             "overlay 2: batch_size = '512'",
         ),
         ("[[overlay]]\nconfig = { batch_size = 5.5 }", "batch_size = 5.5 is a float, the case has int"),
+        ("[[overlay]]\nconfig = { batch_size = 0 }", "overlay 1: batch_size = 0 is not above zero, the case has 256"),
+        ("[[overlay]]\nconfig = { learning_rate = -0.1 }", "learning_rate = -0.1 is not above zero"),
         ("[[overlay]]\nconfig = { batch_size = true }", "batch_size = True is a bool, the case has int"),
         ("[[overlay]]\nconfig = { nesterov = 1 }", "nesterov = 1 is a int, the case has bool"),
         ("[[overlay]]\nconfig = { learning_rate = [0.1] }", "learning_rate = "),
@@ -234,6 +236,44 @@ def test_code_of_the_vendors_own_is_the_open_division_and_its_diff_goes_with_it(
     assert case.deviations == (
         f"workload = 'own:Toy' (standard case: 'toy:Toy'), open division, from {tmp_path}/toy.toml",
     )
+
+
+def test_the_diff_holds_what_the_vendors_code_imports_and_names_what_it_imports_from_elsewhere(read, tmp_path: Path):
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "toy.py").write_text("class Toy:\n    pass\n")
+    content = read(OPEN)
+    (tmp_path / "own.py").write_text(
+        "import json\nimport fast_kernels.v2\nfrom .helper import cheat\nfrom .toy import Toy\n"
+    )
+    (tmp_path / "helper.py").write_text("from . import deeper\n\ndef cheat():\n    return 0.99")
+    (tmp_path / "deeper.py").write_text("from .own import Toy\nfrom .lost import x\n")
+    (tmp_path / "unrelated.py").write_text("SECRET = 1\n")
+    diff = resolve(content, directory=suite, vendor=tmp_path).replaced.diff
+    assert "+    return 0.99\n" in diff
+    assert "+from .lost import x\n" in diff
+    assert "SECRET" not in diff
+    assert diff.endswith("# It imports from outside this folder and the suite: .lost, fast_kernels\n")
+
+
+def test_a_vendors_module_that_takes_the_place_of_one_of_the_suites_is_in_the_diff(read, tmp_path: Path):
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "toy.py").write_text("from .scores import auc\n\nclass Toy:\n    pass\n")
+    (suite / "scores.py").write_text("def auc():\n    return 0.7\n")
+    content = read(OPEN)
+    (tmp_path / "own.py").write_text("from .toy import Toy\n")
+    (tmp_path / "scores.py").write_text("def auc():\n    return 0.99\n")
+    diff = resolve(content, directory=suite, vendor=tmp_path).replaced.diff
+    assert "--- toy/scores.py\n" in diff
+    assert "-    return 0.7\n+    return 0.99\n" in diff
+
+
+def test_an_overlay_for_a_chip_is_told_where_the_chip_is_not_known(read):
+    content = read("[[overlay]]\nchip = 'A1'\nconfig = { batch_size = 512 }")
+    assert "overlay 1 is for chip A1 and was not applied" in resolve(content, chip=None).notes[0]
+    assert not resolve(content, chip=("A1", ACME.chips["A1"])).notes
+    assert not resolve(content, chip=None, selection="pytorch-fp32-1x8-lite").notes
 
 
 def test_another_framework_stays_in_the_closed_division(read, tmp_path: Path):

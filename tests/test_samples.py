@@ -46,8 +46,29 @@ def test_energy_is_the_trapezoid_with_the_windows_ends_interpolated():
 
 
 def test_a_devices_own_energy_counter_wins_over_its_power():
-    found = samples.metrics_of(seen(every_second(power=1.0, energy=lambda at: 1e6 + 300 * at)), WINDOW)
+    found = samples.metrics_of(seen(every_second(power=290.0, energy=lambda at: 1e6 + 300 * at)), WINDOW)
     assert found.figures["energy"] == pytest.approx(3000)
+    assert not found.notes
+    alone = samples.metrics_of(seen(every_second(energy=lambda at: 1e6 + 300 * at)), WINDOW)
+    assert alone.figures["energy"] == pytest.approx(3000)
+
+
+def test_a_counter_that_contradicts_the_power_beside_it_is_not_taken_and_told():
+    def stuck(at):
+        return 500.0 if at < 110 else 501.0
+
+    found = samples.metrics_of(seen(every_second(power=300.0, energy=stuck)), WINDOW)
+    assert found.figures["energy"] == pytest.approx(3000)
+    assert "the energy counter of device 0 tells" in found.notes[0]
+
+
+def test_a_counter_that_was_reset_in_a_gap_does_not_count():
+    line = [
+        o
+        for o in every_second(power=100.0, energy=lambda at: 9e5 if at < 103 else at * 100)
+        if not 102 < o.monotonic < 107
+    ]
+    assert "energy" not in samples.metrics_of(seen(line), WINDOW).figures
 
 
 def test_a_counter_that_starts_again_is_not_trusted():
@@ -76,8 +97,30 @@ def test_a_gap_of_more_than_three_seconds_makes_energy_absent_and_says_so():
 
 def test_samples_that_end_before_the_window_does_give_no_energy():
     found = samples.metrics_of(seen(every_second(count=10, power=250.0, temperature=50)), WINDOW)
-    assert "energy" not in found.figures
-    assert found.figures["temperature"] == 50
+    assert not found.figures
+    assert any("do not cover the measured time" in note for note in found.notes)
+
+
+def test_three_seconds_of_a_thousand_do_not_stand_for_them():
+    short = every_second(start=100.2, count=3, temperature=50, utilization=0.9, clock=1000.0, throttle=())
+    assert samples.metrics_of(seen(short), (100.0, 1100.0)).figures == {}
+
+
+def test_a_slower_monitor_may_leave_more_open_but_not_for_energy():
+    slow = [o for o in every_second(count=60, start=90.5, temperature=50, power=100.0) if int(o.monotonic) % 5 == 0]
+    found = samples.metrics_of(seen(slow, interval=5.0), (100.0, 130.0))
+    assert found.figures == {"temperature": 50}
+
+
+def test_a_monitor_that_was_killed_is_told():
+    told = samples.conditions(seen(every_second(), ended=False), WINDOW)
+    assert told == ("the monitor ended before the job did: who else used the devices is not known",)
+
+
+def test_power_of_a_card_of_unknown_size_is_absent_and_told():
+    found = samples.metrics_of(seen(every_second(power=100.0)), WINDOW, cards={})
+    assert not found.figures
+    assert "how many devices a card of this chip has is not known" in found.notes[0]
 
 
 def test_a_device_that_tells_no_power_makes_the_sum_absent():
@@ -139,7 +182,7 @@ def test_throttling_and_heat_are_told_with_device_share_and_limit():
 def test_failed_looks_in_the_window_are_told_with_their_reason():
     gaps = (Gap(101, 10, "acme: acme-smi did not end within 10 s\nit printed: x"), Gap(99, 1, "before"))
     told = samples.conditions(seen(every_second(), gaps=gaps), WINDOW)
-    assert told == ("the monitor's looks failed 1 times while it was measured: acme: acme-smi did not end within 10 s",)
+    assert told == ("the monitor's looks failed once while it was measured: acme: acme-smi did not end within 10 s",)
 
 
 def test_processes_that_could_not_be_listed_are_told():

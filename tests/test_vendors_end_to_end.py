@@ -52,9 +52,14 @@ sys.stdout.write(texts[command])
 """
 
 
-def some(vendor: Vendor) -> list[Reading]:
-    """Two devices of the vendor, with a figure in every field."""
-    chip = next(iter(vendor.chips.values()), None)
+def first_chip(vendor: Vendor) -> str:
+    """The chip whose devices are shown where a test does not choose another."""
+    return next(iter(vendor.chips), "")
+
+
+def some(vendor: Vendor, name: str) -> list[Reading]:
+    """Two devices of the vendor, of the chip of that name, with a figure in every field."""
+    chip = vendor.chips.get(name)
     one = Reading(
         index=0,
         name=chip.names[0] if chip and chip.names else "Chip",
@@ -85,11 +90,12 @@ def some(vendor: Vendor) -> list[Reading]:
 def programs(tmp_path: Path):
     """Puts a vendor's programs into a directory; gives it."""
 
-    def install(name: str) -> Path:
+    def install(name: str, devices: list[Reading] | None = None, layout: str = "") -> Path:
         printer = importlib.import_module(f"tests.devices.printers.{name}")
+        shown = some(VENDORS[name], first_chip(VENDORS[name])) if devices is None else devices
         texts = {
-            " ".join(command): printer.LAYOUTS[layout].render(some(VENDORS[name]))
-            for command, layout in printer.COMMANDS.items()
+            " ".join(command): printer.LAYOUTS[layout or usual].render(shown)
+            for command, usual in printer.COMMANDS.items()
         }
         file = tmp_path / "texts.json"
         file.write_text(json.dumps(texts))
@@ -103,7 +109,7 @@ def programs(tmp_path: Path):
     return install
 
 
-def run(name: str, tmp_path: Path, tools: Path | None, data_root: Path, **environment: str):
+def run(name: str, tmp_path: Path, tools: Path | None, data_root: Path, *options: str, **environment: str):
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "stand_in.py").write_text(STAND_IN)
@@ -117,6 +123,7 @@ def run(name: str, tmp_path: Path, tools: Path | None, data_root: Path, **enviro
             f"--vendor={name}",
             f"--flagperf-dir={tmp_path / 'results'}",
             "--monitor=0.2",
+            *options,
         ],
         cwd=tmp_path,
         env={
@@ -168,10 +175,55 @@ def test_a_case_runs_the_whole_way_on_the_device_that_the_caller_left_visible(
     for metric, (field, value) in expected.items():
         if field in shown:
             assert metrics[metric] == pytest.approx(value, rel=0.01), metric
-    if "power" in shown and vendor.power_scope == "device":
+    if "power" in shown and not of_a_card(vendor, first_chip(vendor)):
         assert metrics["power"] == pytest.approx(120, rel=0.01)
         assert metrics["energy"] == pytest.approx(120 * metrics["train_time"], rel=0.01)
     assert 0 <= metrics["cpu_utilization"] <= 1
+
+
+def of_a_card(vendor: Vendor, chip: str) -> bool:
+    """Whether a card of that chip shows as several devices, or nobody knows, so that one device may not tell power."""
+    dies = vendor.chips[chip].dies_per_card if chip in vendor.chips else None
+    return dies != 1 if vendor.power_scope == "card" else (dies or 1) > 1
+
+
+# Vendor → a chip of which a card is two devices, the layout that shows it, and the devices on which power is told.
+CARDS = {
+    "amd": ("MI250", "", (0, 1)),
+    "ascend": ("910C", "25", (0,)),
+    "cambricon": ("MLU370-X8", "", (0, 1)),
+    "iluvatar": ("BI-V150", "", (1,)),
+}
+
+
+def test_every_vendor_that_tells_power_for_a_card_is_tried_on_one():
+    on_cards = {name for name, vendor in VENDORS.items() if vendor.power_scope == "card"}
+    on_cards |= {name for name, vendor in VENDORS.items() if of_a_card(vendor, first_chip(vendor))}
+    assert on_cards == set(CARDS)
+
+
+@pytest.mark.slow
+@pytest.mark.pytorch
+@pytest.mark.parametrize("name", sorted(CARDS))
+def test_power_that_is_told_for_a_card_is_that_of_a_case_on_the_whole_card(
+    name: str, programs, tmp_path: Path, data_root: Path
+) -> None:
+    vendor = VENDORS[name]
+    chip, layout, tellers = CARDS[name]
+    devices = [
+        one if one.index in tellers else replace(one, power=None, power_limit=None) for one in some(vendor, chip)
+    ]
+    tools = programs(name, devices, layout)
+    done = run(name, tmp_path, tools, data_root, "--topology=1x2", **{vendor.visible_devices: "0,1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    (path,) = (tmp_path / "results").glob("*/*/result.json")
+    result = json.loads(path.read_text())
+    assert (result["verdict"], result["case"]["devices"]) == ("passed", [0, 1])
+    metrics = {key: figure["value"] for key, figure in result["metrics"].items()}
+    assert "power" in shows(name)
+    assert metrics["power"] == pytest.approx(120 * len(tellers), rel=0.01), result["notes"]
+    assert metrics["energy"] == pytest.approx(120 * len(tellers) * metrics["train_time"], rel=0.01)
 
 
 def shows(name: str) -> frozenset[str]:

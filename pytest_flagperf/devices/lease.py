@@ -200,7 +200,7 @@ def _aligned(free: Sequence[int], size: int) -> list[int]:
     return []
 
 
-class _Record(msgspec.Struct):
+class _Record(msgspec.Struct, omit_defaults=True):
     """What a lock file says of who holds it; ``devices`` are those that a ticket is for."""
 
     pid: int
@@ -378,5 +378,5 @@ def _waiting_ticket(path: Path) -> int | None:
 
 def _remove(ticket: Path) -> None:
     """Clean up after a dead process. What another user's left stays there, and counts for nothing."""
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+    with contextlib.suppress(FileNotFoundError, PermissionError, IsADirectoryError):
         ticket.unlink()

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from typing import NamedTuple
 
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import ProbeError
+from pytest_flagperf.launch import processes
 
 
 if TYPE_CHECKING:
@@ -37,12 +39,14 @@ MONITOR_LOG = "monitor.log"
 SCHEMA_VERSION = 1
 # Names the round in the environment of everything that a job starts.
 ROUND_VARIABLE = "FLAGPERF_ROUND"
+# Names the monitor in the environment of the programs that it runs.
+MONITOR_VARIABLE = "FLAGPERF_MONITOR"
 
 _PROCESSES_EVERY = 5.0  # seconds between looks at who uses the devices, where that costs a call of its own
 _LAST_LOOK = 1.5
-_END_PATIENCE = 3.0
+_LONGEST_LAST_LOOK = 5.0
+_END_PATIENCE = 2 * _LONGEST_LAST_LOOK + 1.0  # the look, and the processes after it
 _COMMAND_LENGTH = 200
-_IDENTITY = ("name", "uuid", "serial", "bus_id")
 
 
 class Spec(NamedTuple):
@@ -66,6 +70,8 @@ def watching(spec: Spec) -> Iterator[None]:
     root = str(Path(__file__).resolve().parents[2])
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, env.get("PYTHONPATH", ""))))
+    mark = uuid.uuid4().hex
+    env[MONITOR_VARIABLE] = mark
     argv = [sys.executable, "-P", "-m", "pytest_flagperf.devices.monitor", json.dumps(spec._asdict())]
     with open(Path(spec.output).with_name(MONITOR_LOG), "ab") as log:
         monitor = subprocess.Popen(
@@ -75,6 +81,9 @@ def watching(spec: Spec) -> Iterator[None]:
         yield
     finally:
         _end(monitor)
+        # What a program of a monitor that was killed has started itself dies with nobody.
+        for pid in processes.with_variable(MONITOR_VARIABLE, mark):
+            processes.send_signal(pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             log_file = Path(spec.output).with_name(MONITOR_LOG)
             if log_file.stat().st_size == 0:
@@ -107,6 +116,7 @@ class Monitor:
         self._vendor: Any = None
         self._prober: Any = None
         self._processes_due = 0.0
+        self._longest_look = 0.0
         self._said: dict[int, object] = {}
         self._identity: dict[int, dict[str, Any]] = {}
         self._problem = ""
@@ -135,7 +145,7 @@ class Monitor:
                     self._look_last()
                     break
         except _cancelled():
-            pass
+            self._look_last()
         self._close()
         used = resource.getrusage(resource.RUSAGE_SELF)
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -157,6 +167,7 @@ class Monitor:
             return
         # What a driver says holds for some moment of the call.
         moment = (began + time.monotonic()) / 2
+        self._longest_look = max(self._longest_look, time.monotonic() - began)
         missing = [index for index in self.spec.devices if index not in readings]
         for index in self.spec.devices:
             if index in readings:
@@ -165,21 +176,25 @@ class Monitor:
             self._gap(ProbeError(f"{prober.source} did not tell of device {', '.join(map(str, missing))}"), began)
         else:
             self._problem = ""
-        if moment >= self._processes_due:
+        if prober.lists_for_nothing or moment >= self._processes_due:
             self._processes_due = moment + _PROCESSES_EVERY
             self._look_at_processes(prober)
 
     def _look_last(self) -> None:
         """Once more when the job is over: what was measured ended between this look and the one before."""
-        if self._prober is not None and not self._problem:
-            self._prober.hurry(_LAST_LOOK)
-            self._processes_due = float("inf")
-            self._look()
+        # A driver that has answered before: one that hangs keeps nobody waiting.
+        if self._prober is not None and self._identity and not self._problem:
+            self._prober.hurry(min(max(_LAST_LOOK, 2 * self._longest_look), _LONGEST_LAST_LOOK))
+            self._processes_due = 0.0
+            with contextlib.suppress(_cancelled()):
+                self._look()
 
     def _figures(self, reading: Reading) -> dict[str, Any]:
         """What is known of a device now; who it is only where that is news: a day has 86,400 lines a device."""
+        from pytest_flagperf.devices.probe import IDENTITY
+
         known = {k: v for k, v in asdict(reading).items() if v is not None and k not in ("index", "processes")}
-        identity = {k: known[k] for k in _IDENTITY if k in known}
+        identity = {k: known[k] for k in IDENTITY if k in known}
         if self._identity.get(reading.index) == identity:
             return {k: v for k, v in known.items() if k not in identity}
         self._identity[reading.index] = identity
@@ -193,7 +208,7 @@ class Monitor:
             self._vendor = self._vendor or vendor.load(Path(self.spec.vendor_file))
             if not self._vendor.probe:
                 return None
-            self._prober = probe.prober(self._vendor, cancel=0)
+            self._prober = probe.prober(self._vendor, cancel=0, contained=False)
             self._write("monitor_source", source=self._prober.source)
         return self._prober
 
@@ -223,6 +238,10 @@ class Monitor:
             return
         except _cancelled():
             return  # the job is over, which the loop will see next
+        # Everybody uses the host's own processor.
+        if told is None and not self._blind and not self._vendor.shared:
+            self._write("processes_gap", error=f"{prober.source} lists no processes")
+            self._blind = True
         for index in self.spec.devices:
             if told is None or index not in told:
                 continue
@@ -270,8 +289,6 @@ def belongs(pid: int, round_name: str, owner: int) -> bool | None:
 
     A driver may count processes by the host's numbers while we are in a container, and then we see none or others.
     """
-    from pytest_flagperf.launch import processes
-
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         if f"{ROUND_VARIABLE}={round_name}".encode() in environment:

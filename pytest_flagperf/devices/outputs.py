@@ -281,18 +281,22 @@ def _matched(text: str, layout: Layout, matches: Sequence[re.Match[str]], unknow
     return found
 
 
-# What closes a table: where the last row of processes has none after it, rows are missing.
+# What closes a table: where the last row of processes has none after it, rows are missing. A text without any such line
+# ends where it ends.
 _RULE = re.compile(r"[^\n]*\n[ |+]*[-=]{5}[-=+| ]*\n")
+_ANY_RULE = re.compile(r"^[ |+]*[-=]{5}[-=+| ]*$", re.MULTILINE)
 
 
 def _processes(text: str, layout: Layout) -> dict[int, list[Process]] | None:
-    """The processes by device; ``None`` where their table is not there, or is cut off.
+    """The processes by device; ``None`` where their table is not there, or is not closed by a rule as the others are.
 
     A match without an index says that there is no process at all, a row with an unknown pid that its device has none.
     """
     matches = list(re.finditer(layout.process, text, re.MULTILINE)) if layout.process else []
     rows = [groups for groups in (match.groupdict() for match in matches) if groups.get("index")]
-    if not matches or (rows and not _RULE.match(text, matches[-1].end())):
+    if layout.process and not _ANY_RULE.search(text):
+        pass  # no tables in it: rows are all there are, or there are none
+    elif not matches or (rows and not _RULE.match(text, matches[-1].end())):
         return None
     found: dict[int, list[Process]] = {}
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -22,12 +23,20 @@ from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ProbeError
 
 
+# Who a device is, as against how it is.
+IDENTITY = ("name", "uuid", "serial", "bus_id")
+
+
 class Prober(Protocol):
     """One way to ask a driver, ready to be used again and again."""
 
     @property
     def source(self) -> str:
         """What is asked, for a person."""
+
+    @property
+    def lists_for_nothing(self) -> bool:
+        """Whether processes come with the readings, and cost no call of their own."""
 
     def read(self) -> list[Reading]:
         """Every device now. Raises ``ProbeError``, also where there is none."""
@@ -51,6 +60,7 @@ class Program:
     path: str
     cancel: int | None = None
     limit: float | None = None
+    _identity: dict[int, Reading] | None = None
     _last: list[Reading] = field(default_factory=list)
 
     @property
@@ -58,19 +68,48 @@ class Program:
         """The program's name and where it is."""
         return f"{self.probe.command[0]} ({self.path})"
 
+    @property
+    def lists_for_nothing(self) -> bool:
+        """Whether there is no second command."""
+        return not self.probe.processes
+
     def read(self) -> list[Reading]:
         """Every device now."""
-        self._last = self._call(self.probe.command, self.probe.output)
+        self._last = [self._identified(one) for one in self._call(self.probe.command, self.probe.output)]
         return self._last
+
+    def _identified(self, one: Reading) -> Reading:
+        """The reading with who the device is, where the program tells that by another command, asked once."""
+        if not self.probe.identity:
+            return one
+        if self._identity is None:
+            try:
+                told = self._call(self.probe.identity, self.probe.identity_output)
+            except ProbeError:
+                told = []  # an older program is usable without
+            self._identity = {known.index: known for known in told}
+        known = self._identity.get(one.index)
+        missing = [name for name in IDENTITY if getattr(one, name) is None] if known else []
+        return replace(one, **{name: getattr(known, name) for name in missing})
 
     def processes(self) -> dict[int, tuple[Process, ...]] | None:
         """The processes on each device, by the second command where there is one, else of the last look."""
         if not self.probe.processes:
             told = {one.index: one.processes for one in self._last if one.processes is not None}
+            if not told and any(layout.process for layout in self.vendor.output[self.probe.output].layouts):
+                raise ProbeError(
+                    f"{self.vendor.name}: the processes in the output {self.probe.output} cannot be told: their table "
+                    "is not there, or no rule closes it"
+                )
             return told or None
         listed = self._call(self.probe.processes, self.probe.processes_output)
         joined = {one.index: _joined(one, listed) for one in self._last}
-        return {index: processes for index, processes in joined.items() if processes is not None} or None
+        if all(processes is None for processes in joined.values()):
+            raise ProbeError(
+                f"{self.vendor.name}: the processes in the output {self.probe.processes_output} cannot be told: their "
+                "table is not there, or no rule closes it"
+            )
+        return {index: processes for index, processes in joined.items() if processes is not None}
 
     def hurry(self, seconds: float) -> None:
         """End a call after so long; who closed the descriptor has been heard."""
@@ -94,11 +133,15 @@ class Program:
 
 @dataclass
 class Library:
-    """A vendor's own module over a library. Whatever it raises becomes a ``ProbeError``."""
+    """A vendor's own module over a library. Whatever it raises becomes a ``ProbeError``.
+
+    A call of it cannot be ended, and a crash takes the process along: outside the monitor use :class:`Contained`.
+    """
 
     vendor: Vendor
     source: str
     object: Any
+    lists_for_nothing: bool = True
     _last: list[Reading] = field(default_factory=list)
 
     def read(self) -> list[Reading]:
@@ -123,7 +166,8 @@ class Library:
 
     def close(self) -> None:
         """Close the library."""
-        self.object.close()
+        with contextlib.suppress(Exception):  # of a device that is gone, say: it has nothing more to tell
+            self.object.close()
 
 
 def _joined(device: Reading, listed: Sequence[Reading]) -> tuple[Process, ...] | None:
@@ -145,16 +189,26 @@ def find_program(name: str, probe: Probe) -> str | None:
     return found
 
 
-def prober(vendor: Vendor, *, cancel: int | None = None) -> Prober:
-    """The first of the vendor's ways to ask that is there. Raises ``ProbeError`` that says what was looked for."""
+def prober(vendor: Vendor, *, cancel: int | None = None, contained: bool = True) -> Prober:
+    """The first of the vendor's ways to ask that is there. Raises ``ProbeError`` that says what was looked for.
+
+    A library of a vendor whose device is not the host's own processor is asked in a process of its own, unless
+    ``contained`` says not to.
+    """
     tried = []
     for probe in vendor.probe:
         if probe.library:
             source = probe.library.partition(":")[2]
             try:
+                if contained and not vendor.shared:
+                    from pytest_flagperf.devices import contained as containment
+
+                    return containment.started(vendor, probe)
                 return Library(vendor, source, outputs.module_attribute(vendor.directory, probe.library)())
             except ProbeError as error:
                 tried.append(str(error))
+            except Exception as error:  # of the vendor's module, whatever it is
+                tried.append(f"{source} cannot be used: {type(error).__name__}: {error}")
             continue
         path = find_program(probe.command[0], probe)
         if path is not None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import fields
+from dataclasses import replace
 
 from pytest_flagperf.errors import ProbeError
 
@@ -156,7 +157,7 @@ def quantity(field: str, text: str, unit: str = "", *, unknown: Iterable[str] = 
         raise ProbeError(f"{field}: {text.strip()!r} is no figure")
     written = match[2]
     # N/A % and the like: the unit is printed, the value is not.
-    found = _SPELLINGS.get(written.casefold(), "") if written else unit
+    found = _SPELLINGS.get(written.casefold(), "") if written not in ("", "MW", "MJ") else "" if written else unit
     allowed, least, most = _FIGURES[field]
     if not found:
         raise ProbeError(f"{field}: {text.strip()!r} has no unit" if not written else f"{field}: unit {written!r}")
@@ -185,9 +186,18 @@ def convert(cells: dict[str, str], units: dict[str, str], *, unknown: Iterable[s
     return found
 
 
+# A device that is there draws power, is not at 0 °C to the digit, and has memory: a driver that prints 0 does not know.
+_NEVER_ZERO = ("temperature", "power", "power_limit", "memory_total")
+
+
+def _without_zeros(one: Reading) -> Reading:
+    zeros = [name for name in _NEVER_ZERO if getattr(one, name) == 0]
+    return replace(one, **dict.fromkeys(zeros)) if zeros else one  # type: ignore[arg-type]
+
+
 def checked(readings: Iterable[Reading]) -> list[Reading]:
     """Readings in the order of their index. Raises ``ProbeError`` for two of one index, or more used than there is."""
-    ordered = sorted(readings, key=lambda one: one.index)
+    ordered = sorted(map(_without_zeros, readings), key=lambda one: one.index)
     for before, after in itertools.pairwise(ordered):
         if before.index == after.index:
             raise ProbeError(f"device {after.index} is there twice")

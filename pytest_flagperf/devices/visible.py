@@ -59,6 +59,11 @@ def environment(vendor: Vendor, devices: Sequence[int]) -> dict[str, str | None]
     return found
 
 
+def chosen(vendor: Vendor, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables by which the caller chose devices, with their values."""
+    return {name: environ[name] for name in _variables(vendor) if name in environ}
+
+
 def _variables(vendor: Vendor) -> list[str]:
     return [name for name in dict.fromkeys([vendor.visible_devices, *vendor.also_visible]) if name]
 

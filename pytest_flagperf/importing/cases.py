@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_flagperf.importing import operators
 from pytest_flagperf.importing.findings import Item
 from pytest_flagperf.importing.findings import NotTaken
 from pytest_flagperf.importing.findings import Refused
@@ -17,7 +18,6 @@ from pytest_flagperf.importing.findings import Value
 from pytest_flagperf.importing.findings import shown
 from pytest_flagperf.importing.layout import HostFile
 from pytest_flagperf.importing.ours import Ours
-from pytest_flagperf.words import PRECISIONS
 
 
 _WHOLE = re.compile(r"[1-9][0-9]{0,4}")
@@ -133,17 +133,10 @@ class Taker:
         return Command(item.key, item.value.file, item.value.line, vendor.name, tuple(arguments), dataset)
 
     def _operator(self, item: Item) -> Command:
-        terms = [term.strip() for term in item.key.split(":")]
         vendor = self.ours.vendor(self._vendor())
-        case = self.ours.case("operator", terms[0])
-        arguments = ["pytest", *self.ours.suites, "-m", f"operator and {case.model}", f"--vendor={vendor.name}"]
-        if len(terms) >= _OPERATION_TERMS:
-            # operator:dtype[:peak]:library:chip
-            precision = terms[1].lower()
-            if precision not in PRECISIONS:
-                raise Refused(f"{shown(terms[1])} is no precision of ours; they are {', '.join(PRECISIONS)}")
-            arguments.append(f"--precision={precision}")
-        return Command(item.key, item.value.file, item.value.line, vendor.name, tuple(arguments))
+        chosen = operators.arguments(item, self.file.section, vendor, self.ours)
+        command = ("pytest", *self.ours.suites, *chosen, f"--vendor={vendor.name}")
+        return Command(item.key, item.value.file, item.value.line, vendor.name, command)
 
     def _dataset(self, item: Item, model: str, case: Any) -> tuple[str, str] | None:
         path = item.value.value

@@ -12,6 +12,9 @@ from pytest_flagperf.importing.findings import NotTaken
 
 
 SECTIONS = {"training": "training", "inference": "inference", "base": "operator", "operation": "operator"}
+_VENDORS = {"inference": "docker_images", "base": "vendors", "operation": "vendors"}
+
+_NO_VENDORS = ("benchmarks", "run_benchmarks", "utils", "result")
 
 CONFIG = re.compile(r"config_(?P<hardware>[A-Za-z0-9_.+-]+?)x(?P<nodes>[1-9]\d{0,4})x(?P<devices>[1-9]\d{0,4})\.py")
 _NEARLY_CONFIG = re.compile(r"config_.*x\d+x\d+.*")
@@ -51,13 +54,18 @@ class HostFile:
 
 @dataclass(frozen=True)
 class Layout:
-    """The files found, in order; ``training`` is where vendors' directories are, if that is known."""
+    """The files found, in order.
+
+    ``training`` is where vendors' directories are, if that is known; ``vendors`` are those that were looked into, in
+    every section.
+    """
 
     hosts: tuple[HostFile, ...] = ()
     clusters: tuple[Path, ...] = ()
     configs: tuple[VendorConfig, ...] = ()
     cases: tuple[Path, ...] = ()
     training: Path | None = None
+    vendors: tuple[Path, ...] = ()
     not_taken: tuple[NotTaken, ...] = ()
 
     @property
@@ -75,9 +83,13 @@ def find(path: Path, vendor: str | None = None) -> Layout:
     if (path / "training").is_dir() or _host_files(path):
         return _clone(path, vendor)
     if (path / "configs" / "host.yaml").is_file():
-        return Layout(hosts=(HostFile(path / "configs" / "host.yaml", _section(path)),))
+        section = _section(path)
+        host = HostFile(path / "configs" / "host.yaml", section)
+        return Layout(hosts=(host,), vendors=tuple(_vendors(path, section, vendor)))
     case = path.resolve().parent if path.resolve().name == "config" else path
-    return _cases([case] if (case / "config").is_dir() else sorted(path.glob("*-*/")))
+    if (case / "config").is_dir():
+        return _cases([case])
+    return replace(_cases(sorted(path.glob("*-*/"))), vendors=(path,))
 
 
 def config_of(training: Path, vendor: str, case: str, framework: str, size: tuple[str, int, int]) -> Path:
@@ -108,7 +120,14 @@ def _file(path: Path) -> Layout:
 
 def _clone(path: Path, vendor: str | None) -> Layout:
     training = _training(path / "training", vendor) if (path / "training").is_dir() else Layout()
-    return replace(training, hosts=(*training.hosts, *_host_files(path)))
+    others = [one for section in _VENDORS for one in _vendors(path / section, section, vendor)]
+    return replace(training, hosts=(*training.hosts, *_host_files(path)), vendors=(*training.vendors, *others))
+
+
+def _vendors(path: Path, section: str, vendor: str | None) -> list[Path]:
+    """The vendors' directories of a section other than training."""
+    folder = _VENDORS.get(section)
+    return sorted(one for one in path.glob(f"{folder}/{vendor or '*'}") if one.is_dir()) if folder else []
 
 
 def _host_files(path: Path) -> list[HostFile]:
@@ -124,6 +143,7 @@ def _training(path: Path, vendor: str | None) -> Layout:
         hosts=(HostFile(tests, "training"),) if tests.is_file() else (),
         clusters=(cluster,) if cluster.is_file() else (),
         training=path,
+        vendors=tuple(sorted(one for one in path.glob(vendor or "*") if one.is_dir() and one.name not in _NO_VENDORS)),
     )
 
 

@@ -55,12 +55,37 @@ class Ours:
             raise Refused(f"{own} has no scale full; it has {', '.join(case.scales)}")
         return case
 
+    def family(self, name: str) -> Any:
+        """Our case of a family of operators. Raises ``Refused`` where the suites have none."""
+        case = self.cases.get(("operator", name))
+        if case is None:
+            raise Refused(f"our suites have no operators of the family {name}")
+        return case
+
+    def operators(self) -> set[str]:
+        """The names in our list of FlagPerf's operators; none where the suites do not have it."""
+        case = self.cases.get(("operator", "operator"))
+        directory = suites.bundled() / "operators"
+        return {problem.name for problem in case.load(directory)} if case is not None else set()
+
     def framework(self, text: str) -> str:
         """Our framework for FlagPerf's ``pytorch_1.13``. Raises ``Refused`` for those this version does not launch."""
         found = self.names.framework(text)
         if found is None:
             raise Refused(f"{text} is launched by no launcher of ours; frameworks: {', '.join(self.frameworks)}")
         return found
+
+    def check_precision(self, precision: str, vendor: Vendor, framework: str, case: Any) -> None:
+        """Raises ``Refused`` where the vendor, its framework or the case has not this precision."""
+        support = vendor.frameworks.get(framework)
+        narrowed = support.precisions if support is not None else None
+        for whose, known in (
+            (f"{vendor.name}'s {framework}", narrowed),
+            (vendor.name, vendor.precisions),
+            (case.model, case.precisions),
+        ):
+            if known is not None and precision not in known:
+                raise Refused(f"is {precision}, which {whose} has not; it has {', '.join(known)}")
 
     @property
     def frameworks(self) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import tempfile
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
@@ -23,10 +23,6 @@ from pytest_flagperf.importing.findings import shown
 from pytest_flagperf.importing.layout import VendorConfig
 from pytest_flagperf.importing.names import Names
 from pytest_flagperf.importing.ours import Ours
-from pytest_flagperf.importing.source import text_of
-
-
-_VARIABLE = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=.*")
 
 
 @dataclass(frozen=True)
@@ -59,23 +55,32 @@ class Entry:
         return "/".join(self.config.path.parts[-4:])
 
 
-def precision_of(source: Source, names: Names) -> tuple[str, list[NotTaken]]:
-    """The precision that a vendor's configuration asks for, ``""`` where it says none."""
-    asked: dict[str, Value] = {}
+def precision_of(source: Source, names: Names, check: Callable[[str], None]) -> tuple[str | None, list[NotTaken]]:
+    """The precision that a vendor's configuration asks for, ``""`` where it says none.
+
+    ``None`` where ``check`` raises ``Refused`` of it: the configuration is for something that cannot be run.
+    """
+    asked: dict[str, tuple[str, Value]] = {}
     refused = []
     for name, value in source.values.items():
         if name in names.precisions and value.value is True:
-            asked.setdefault(names.precisions[name], value)
+            asked.setdefault(names.precisions[name], (name, value))
         elif name == "precision" and isinstance(value.value, str):
             text = names.precision_texts.get(value.value.lower())
             if text is None:
                 refused.append(value.refused(f"precision = {shown(value.value)}", "is no precision of ours"))
             else:
-                asked.setdefault(text, value)
+                asked.setdefault(text, (name, value))
     if len(asked) > 1:
-        value = list(asked.values())[-1]
+        _, value = list(asked.values())[-1]
         several = ", ".join(asked)
         return "", [*refused, value.refused("the precision", f"is asked for as {several}; give --precision yourself")]
+    for precision, (name, value) in asked.items():
+        try:
+            check(precision)
+        except Refused as error:
+            reason = f"{error}: the command has the default precision, and there is no overlay"
+            return None, [*refused, value.refused(f"{name} = {shown(value.value)}", reason)]
     return next(iter(asked), ""), refused
 
 
@@ -84,7 +89,9 @@ def take(config: VendorConfig, source: Source, ours: Ours) -> tuple[Entry | None
     vendor = ours.vendor(config.vendor)
     framework = ours.framework(config.framework)
     case = ours.case("training", config.model, framework)
-    precision, not_taken = precision_of(source, ours.names)
+    precision, not_taken = precision_of(
+        source, ours.names, lambda asked: ours.check_precision(asked, vendor, framework, case)
+    )
     not_taken += source.not_taken
     taken = _keys(source, case, ours.names, not_taken)
     settings, note = _settings(taken, config, case, framework)
@@ -92,6 +99,8 @@ def take(config: VendorConfig, source: Source, ours: Ours) -> tuple[Entry | None
     if config.hardware not in chips:
         reason = f"{vendor.name} has no chip or family {config.hardware}; it has {', '.join(sorted(chips)) or 'none'}"
         return None, [*not_taken, NotTaken(config.path, 0, config.path.name, reason)]
+    if precision is None:
+        return None, not_taken
     entry = Entry(config, vendor.name, case.model, framework, precision, settings, note)
     for key in sorted(settings):
         reason = _refusal(entry, {key: settings[key]}, case, vendor)
@@ -191,46 +200,6 @@ def _refusal(entry: Entry, settings: Mapping[str, Any], case: Any, vendor: Vendo
         except ConfigurationError as error:
             return str(error).replace(f"{path}: overlay 1: ", "").replace(f"{path}: ", "")
     return ""
-
-
-def companions(directory: Path) -> list[NotTaken]:
-    """What stands beside a case's configurations: variables, requirements and code of the vendor's."""
-    found = _variables(directory / "config" / "environment_variables.sh")
-    requirements = directory / "config" / "requirements.txt"
-    if requirements.is_file() and requirements.stat().st_size:
-        reason = "nothing is installed during a run: install them where the framework is installed"
-        found.append(NotTaken(requirements, 0, requirements.name, reason))
-    for name, reason in (
-        ("extern", "is code in place of FlagPerf's; code of one's own is a workload of the open division"),
-        ("csrc", "is code to compile: install it as a package where the framework is installed"),
-    ):
-        folder = directory / name
-        if folder.is_dir() and any(path.stat().st_size for path in folder.rglob("*") if path.is_file()):
-            found.append(NotTaken(folder, 0, f"{name}/", reason))
-    for name in ("training_adapter.sh", "net.sh", "ds_config.json"):
-        for path in (directory / "config" / name, directory / name):
-            if path.is_file():
-                found.append(NotTaken(path, 0, name, "belongs to a launcher that ours does not have"))
-    return found
-
-
-def _variables(path: Path) -> list[NotTaken]:
-    if not path.is_file():
-        return []
-    try:
-        lines = text_of(path).split("\n")
-    except ValueError as error:
-        return [NotTaken(path, 0, path.name, str(error))]
-    found = []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        variable = _VARIABLE.fullmatch(text)
-        if variable:
-            reason = "export it before pytest, or set it in vendor.toml where it is right for every model: environment"
-            found.append(NotTaken(path, number, variable[1], reason))
-        elif text and not text.startswith("#"):
-            found.append(NotTaken(path, number, shown(text), "is a shell command; none is run"))
-    return found
 
 
 def toml(value: Any) -> str:

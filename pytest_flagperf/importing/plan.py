@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.importing import companions
 from pytest_flagperf.importing import hosts
 from pytest_flagperf.importing import layout
 from pytest_flagperf.importing import overlays
@@ -68,16 +71,25 @@ class Plan:
 
 
 def build(path: Path, *, vendor: str | None = None, ours: Ours | None = None) -> Plan:
-    """Read what is at ``path``. Raises ``NothingToImport`` where that is nothing of FlagPerf's."""
+    """Read what is at ``path``.
+
+    Raises ``NothingToImport`` where that is nothing of FlagPerf's, or ``vendor`` is none that is known.
+    """
     if not path.exists():
         raise NothingToImport(f"{path}: there is no such file or directory")
+    ours = ours or Ours.bundled()
+    if vendor is not None:
+        try:
+            ours.vendor(vendor)
+        except Refused as refused:
+            raise NothingToImport(f"--vendor {vendor}: {refused}") from refused
     found = layout.find(path, vendor)
     if found.empty:
         raise NothingToImport(
             f"{path} holds nothing of FlagPerf's: give a clone, its training directory, a vendor's directory in it, "
             "test_conf.py, host.yaml or a config_<hardware>x<nodes>x<devices>.py"
         )
-    return _Builder(found, vendor, ours or Ours.bundled(), direct=path.is_file()).build(path)
+    return _Builder(found, vendor, ours, direct=path.is_file()).build(path)
 
 
 class _Builder:
@@ -99,6 +111,7 @@ class _Builder:
             read = self._read(cluster)
             self.not_taken += [*read.not_taken, *settings(read, self.ours)]
         entries = self._overlays()
+        self._companions()
         return Plan(path, tuple(self.commands), tuple(entries), tuple(_once(self.not_taken)))
 
     def _host(self, file: HostFile) -> None:
@@ -129,9 +142,16 @@ class _Builder:
             reason = "is not there: the command has the default precision, and there is no overlay"
             self.not_taken.append(NotTaken(path, 0, "the vendor's configuration", reason))
             return ""
-        precision, not_taken = overlays.precision_of(self._read(path), self.ours.names)
+        own = self.ours.framework(framework)
+        check = partial(
+            self.ours.check_precision,
+            vendor=self.ours.vendor(vendor),
+            framework=own,
+            case=self.ours.case("training", model, own),
+        )
+        precision, not_taken = overlays.precision_of(self._read(path), self.ours.names, check)
         self.not_taken += not_taken
-        return precision
+        return precision or ""
 
     def _overlays(self) -> list[Entry]:
         entries: list[Entry] = []
@@ -151,8 +171,14 @@ class _Builder:
             entries += [entry] if entry is not None else []
         for directory in self.found.cases:
             if directory not in absent:
-                self.not_taken += overlays.companions(directory)
+                self.not_taken += companions.of_case(directory)
         return entries
+
+    def _companions(self) -> None:
+        known = vendors.names(self.ours.vendor_directories)
+        for directory in self.found.vendors:
+            own = self.ours.names.vendor(directory.resolve().name)
+            self.not_taken += companions.of_vendor(directory, known=own in known)
 
     def _read(self, path: Path) -> Source:
         if path not in self.sources:

@@ -29,6 +29,10 @@ FILE_LIMIT = 1 << 20
 WEIGHT_LIMIT = 1 << 17
 # What a 64-bit integer holds, as in TOML.
 INTEGER_LIMIT = 1 << 63
+# FlagPerf's largest dictionary has some 70; each entry is compared with those before it.
+ENTRY_LIMIT = 2000
+# Of a line only the beginning is ever shown.
+_LINE = 400
 # Files that import each other's names: FlagPerf's have three.
 IMPORT_LIMIT = 32
 
@@ -172,6 +176,8 @@ class _Reader:
 
     def _table(self, name: str, node: ast.Dict) -> None:
         """A dictionary, entry by entry: one that cannot be read does not take the others with it."""
+        if len(node.keys) > ENTRY_LIMIT:
+            raise Refused(f"it has {len(node.keys):,} entries, more than {ENTRY_LIMIT:,}")
         items: list[Item] = []
         total, refused = 1, False
         for key_node, value_node in zip(node.keys, node.values, strict=True):
@@ -204,7 +210,7 @@ class _Reader:
         (key, key_weight), (value, weight) = self._evaluate(key_node), self._evaluate(value_node)
         _check_key(key)
         total = self.weights[name] + key_weight + weight
-        if total > WEIGHT_LIMIT:
+        if total > WEIGHT_LIMIT or len(self.tables[name]) >= ENTRY_LIMIT:
             raise Refused("it is too large")
         entry = Item(key, Value(value, self.path, key_node.lineno))
         items = (*(item for item in self.tables[name] if item.key != key), entry)
@@ -362,7 +368,7 @@ class _Reader:
 
     def _line(self, node: ast.AST) -> str:
         number = getattr(node, "lineno", 0)
-        return shown(self.lines[number - 1].strip()) if 0 < number <= len(self.lines) else ""
+        return shown(self.lines[number - 1][:_LINE].strip()) if 0 < number <= len(self.lines) else ""
 
     def _refuse(self, line: int, what: str, reason: str, *, needed: bool = True) -> None:
         self.not_taken.append(NotTaken(self.path, line, what, reason, needed))

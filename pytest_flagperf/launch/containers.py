@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.launch.confinement import Described
 
 
 PYTHON = "python3"  # of the image, where nobody names another
@@ -36,21 +37,6 @@ _OF_THE_CLIENT = re.compile(
 )
 # The interface of a host; a container without its network has none but the loopback.
 _INTERFACE = re.compile(r"\w+_(IFNAME|IB_HCA)")
-
-
-class Described(Protocol):
-    """What a vendor file says of containers: :class:`pytest_flagperf.devices.vendor.Container`."""
-
-    @property
-    def devices(self) -> list[str]: ...
-    @property
-    def mounts(self) -> list[str]: ...
-    @property
-    def groups(self) -> list[str]: ...
-    @property
-    def environment(self) -> dict[str, str]: ...
-    @property
-    def options(self) -> dict[str, list[str]]: ...
 
 
 @dataclass(frozen=True)
@@ -98,10 +84,22 @@ class Container:
     options: tuple[str, ...] = ()
 
     def record(self) -> dict[str, str]:
-        """For ``case.json``: ``runtime``, ``image``, and where known its ``id`` and ``digest``."""
+        """For ``case.json``: ``runtime``, ``image``, where known its ``id`` and ``digest``, and what is in force.
+
+        ``options`` and ``mounts`` (read-only) are lists, quoted as for a shell. ``capabilities`` are those added to
+        none, with commas; without any it is ``none``.
+        """
         image = self.image
         known = {"id": image.id, "digest": image.digest}
-        return {"runtime": self.runtime.name, "image": image.name, **{k: v for k, v in known.items() if v}}
+        added = [option.partition("=")[2] for option in self.options if option.startswith("--cap-add=")]
+        return {
+            "runtime": self.runtime.name,
+            "image": image.name,
+            **{k: v for k, v in known.items() if v},
+            "options": shlex.join((*_rules(self), *self.options)),
+            "mounts": shlex.join(map(str, self.readable)),
+            "capabilities": ",".join(added) or "none",
+        }
 
 
 @dataclass(frozen=True)
@@ -176,34 +174,13 @@ def argv(container: Container, job: Contained) -> list[str]:
 
 
 def _engine_argv(container: Container, job: Contained) -> list[str]:
-    flags = [option.partition("=")[0] for option in container.options]
-    given = {"--network" if flag == "--net" else flag for flag in flags}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    replaceable = [
-        "--network=none",
-        # Resolves without a network; the container's own name does not with Docker.
-        "--hostname=localhost",
-        "--ipc=private",
-        # A limit, not a size: the kernel's own default. Docker's 64 MB end data loaders and NCCL.
-        f"--shm-size={memory // 2}",
-        # Podman's 2048 are few threads for a host of 200 processors.
-        "--pids-limit=-1",
-    ]
     named = [f"--env={name}" for name in sorted(job.env) if not _OF_THE_CLIENT.fullmatch(name)]
     valued = {"HOME": "/tmp", "USER": "flagperf", "LOGNAME": "flagperf"}  # noqa: S108 (in the container)
     valued.update((name, value) for name, value in job.env.items() if _OF_THE_CLIENT.fullmatch(name))
-    groups = () if "--group-add=keep-groups" in container.runtime.user else container.groups
     return [
         *(container.runtime.executable, "run", "--rm", "--interactive", "--pull=never"),
         *(f"--name={job.name}", f"--label={LABEL}={job.marker}", f"--label=flagperf.directory={job.host_dir}"),
-        *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
-        # On a host with SELinux the container could not read the mounts, and relabelling the user's files is not ours.
-        "--security-opt=label=disable",
-        *container.runtime.user,
-        *container.runtime.own,
-        *(option for option in replaceable if option.partition("=")[0] not in given),
-        *(f"--device={device}" for device in container.devices),
-        *(f"--group-add={group}" for group in groups),
+        *_rules(container),
         *(f"--mount={mount}" for mount in _mounts(container, job)),
         *named,
         *(f"--env={name}={value}" for name, value in sorted(valued.items())),
@@ -216,14 +193,39 @@ def _engine_argv(container: Container, job: Contained) -> list[str]:
 
 
 def _apptainer_argv(container: Container, job: Contained) -> list[str]:
-    nodes = [device for device in container.devices if device.startswith("/")]
     return [
-        *(container.runtime.executable, "exec", "--containall", "--no-privs", "--net", "--network=none"),
+        *(container.runtime.executable, "exec"),
+        *_rules(container),
         *(f"--mount={mount}" for mount in _mounts(container, job)),
-        *(f"--mount=type=bind,src={_mountable(node)},dst={_mountable(node)}" for node in nodes),
         f"--pwd={job.host_dir}",
         *container.options,
         *(container.image.name, job.python),
+    ]
+
+
+def _rules(container: Container) -> list[str]:
+    """What any job's container may do and which devices it has; a vendor's options come on top."""
+    if container.runtime.is_apptainer:
+        nodes = [_mountable(device) for device in container.devices if device.startswith("/")]
+        binds = (f"--mount=type=bind,src={node},dst={node}" for node in nodes)
+        return ["--containall", "--no-privs", "--net", "--network=none", *binds]
+    given = {option.partition("=")[0] for option in container.options}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # Sizes that a vendor may replace. The first is a limit, the kernel's own default: Docker's 64 MB end data loaders
+    # and NCCL. Podman's 2048 are few threads for a host of 200 processors.
+    sizes = (f"--shm-size={memory // 2}", "--pids-limit=-1")
+    groups = () if "--group-add=keep-groups" in container.runtime.user else container.groups
+    return [
+        *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+        # On a host with SELinux the container could not read the mounts, and relabelling the user's files is not ours.
+        "--security-opt=label=disable",
+        *container.runtime.user,
+        *container.runtime.own,
+        # Resolves without a network; the container's own name does not with Docker.
+        *("--network=none", "--hostname=localhost", "--ipc=private"),
+        *(size for size in sizes if size.partition("=")[0] not in given),
+        *(f"--device={device}" for device in container.devices),
+        *(f"--group-add={group}" for group in groups),
     ]
 
 

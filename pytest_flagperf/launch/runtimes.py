@@ -22,10 +22,11 @@ from typing import Any
 
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import LaunchFailed
+from pytest_flagperf.launch import confinement
 from pytest_flagperf.launch import containers
+from pytest_flagperf.launch.confinement import Described
 from pytest_flagperf.launch.containers import Contained
 from pytest_flagperf.launch.containers import Container
-from pytest_flagperf.launch.containers import Described
 from pytest_flagperf.launch.containers import Image
 from pytest_flagperf.launch.containers import Runtime
 
@@ -56,26 +57,31 @@ def check_name(image: str) -> str:
 
 
 def prepare(
-    runtime: str, image: str, described: Described, devices: Sequence[int], readable: Iterable[Path]
+    runtime: str,
+    image: str,
+    described: Described,
+    devices: Sequence[int],
+    readable: Iterable[Path],
+    where: str = "the vendor file",
 ) -> Container:
     """Ask the runtime for the image and say what its containers need for ``devices``, the leased ones.
 
-    Raises ``ConfigurationError`` for an image that is not on this host, for a runtime that is not, and for vendor
-    options that would make the container privileged; ``LaunchFailed`` for a runtime that does not answer.
+    ``where`` is the file that describes the containers, for messages. Raises ``ConfigurationError`` for an image that
+    is not on this host, for a runtime that is not, and for what would give the container more of the host than its
+    devices; ``LaunchFailed`` for a runtime that does not answer.
     """
-    options = containers.expand(described.options.get(runtime, ()), devices)
-    if any(option.partition("=")[0] == "--privileged" for option in options):
-        raise ConfigurationError(
-            f"container.options.{runtime} of the vendor has --privileged: a container gets the leased devices, not the"
-            " whole host; name its devices instead"
-        )
-    mounts = [Path(path) for path in containers.expand(described.mounts, devices)]
+    confinement.check(described, where)
+    options = confinement.options(runtime, containers.expand(described.options.get(runtime, ()), devices), where)
+    nodes = containers.expand(described.devices, devices)
+    mounts = [path for path in map(Path, containers.expand(described.mounts, devices)) if path.exists()]
+    named = [option.partition("=")[2] for option in options if option.startswith("--device=")]
+    confinement.check_host(mounts, [*nodes, *named], where)
     found = _runtime(runtime, keep_groups=bool(described.groups))
     return Container(
         runtime=found,
         image=_image(found, image),
-        readable=(*readable, *(path for path in mounts if path.exists())),
-        devices=containers.expand(described.devices, devices),
+        readable=(*readable, *mounts),
+        devices=nodes,
         groups=_group_ids(described.groups),
         options=options,
     )
@@ -120,7 +126,7 @@ def _image(runtime: Runtime, image: str) -> Image:
         return Image(str(path.absolute()))
     try:
         text = _ask(runtime.executable, "image", "inspect", image)
-    except _Refused as refused:
+    except _CommandFailed as refused:
         if not _NOT_THERE.search(refused.said):
             raise
         raise ConfigurationError(
@@ -166,7 +172,7 @@ def remove(container: Container, job: Contained) -> str:
     return f"the container is still there ({said}): {container.runtime.name} rm --force {job.name}"
 
 
-class _Refused(LaunchFailed):
+class _CommandFailed(LaunchFailed):
     """The runtime answered, with an error."""
 
     def __init__(self, message: str, said: str) -> None:
@@ -196,6 +202,6 @@ def _ask(executable: str, *arguments: str) -> str:
         said = errors.read(20_000).decode("utf-8", errors="replace").strip()
         if done.returncode != 0:
             another = "; another runtime is chosen with --container-runtime" if "daemon" in said else ""
-            raise _Refused(f"`{shown}` failed with exit code {done.returncode}: {said}{another}", said)
+            raise _CommandFailed(f"`{shown}` failed with exit code {done.returncode}: {said}{another}", said)
         output.seek(0)
         return output.read(4_000_000).decode("utf-8", errors="replace")

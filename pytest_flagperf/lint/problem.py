@@ -11,12 +11,13 @@ from pytest_flagperf.reports.progress import printable
 
 
 CODES = {
-    "FP001": "vendor.toml does not load",
-    "FP002": "an overlay sets what its case does not declare tunable, or a value of the wrong type",
+    "FP001": "vendor.toml does not load, or names what its modules do not have",
+    "FP002": "an overlay that does not load: a key that its case does not declare tunable, a value that cannot be",
     "FP003": "an overlay sets a target",
     "FP004": "an overlay of a model that no suite has",
     "FP005": "a figure without a source that a reader can follow",
     "FP006": "a peak or another figure that is not above zero",
+    "FP007": "a name or alias that another vendor has",
     "FP010": "a test module that cannot be imported",
     "FP011": "a target that nothing can meet, or that everything meets",
     "FP012": "a target without a source",

@@ -103,7 +103,8 @@ def description(result: Result) -> str:
         lines += ["", "| metric | value | unit |", "|---|---|---|"]
         lines += [f"| {name} | {metric.value:.6g} | {metric.unit} |" for name, metric in result.metrics.items()]
     if result.notes:
-        lines += ["", *(f"* {text}" for text in result.notes)]
+        # Some of it a driver said: text, and no markup.
+        lines += ["", *(f"* `{text.replace('`', chr(39))}`" for text in result.notes)]
     if result.deviations:
         lines += ["", "Differs from the standard case:", *(f"* `{text}`" for text in result.deviations)]
     return "\n".join(lines)
@@ -176,7 +177,7 @@ def _group(result: Result) -> str:
 
 
 def configuration(found: list[Result]) -> str:
-    """``allurerc.mjs``: titles, units and directions of the metrics; ``allure awesome --config`` reads it."""
+    """``allurerc.mjs``: titles, units and directions of the metrics; ``allure generate --config`` reads it."""
     groups = {_group(result): {"title": _group(result)} for result in found}
     metrics = {
         f"{_group(result)}.{name}": {

@@ -15,6 +15,7 @@ from pytest_flagperf.result import Result
 from pytest_flagperf.result import read_result
 
 
+MOST_NOTES = 10
 COLUMNS = ("case", "quality", "p_whole", "p_train", "p_core", "e2e", "memory", "verdict")
 
 
@@ -30,6 +31,8 @@ def summarize(terminalreporter: Any, directories: Mapping[str, Path]) -> None:
         return
     terminalreporter.section("FlagPerf results")
     for line in table(results).splitlines():
+        terminalreporter.write_line(line)
+    for line in notes(results):
         terminalreporter.write_line(line)
     terminalreporter.write_line("")
     terminalreporter.write_line(f"results: {next(iter(directories.values())).parent}")
@@ -55,6 +58,17 @@ def row(result: Result) -> list[str]:
         memory(result),
         verdict + "".join(f" ({remark})" for remark in remarks(result)),
     ]
+
+
+def notes(results: Sequence[Result]) -> list[str]:
+    """What the results say beside their figures, each text once with the cases it is of."""
+    told: dict[str, list[str]] = {}
+    for result in results:
+        for note in result.notes:
+            told.setdefault(note, []).append(f"{result.case.model} {result.case.role}")
+    shown = [f"note: {printable(note)} ({', '.join(dict.fromkeys(cases))})" for note, cases in told.items()]
+    more = len(shown) - MOST_NOTES
+    return shown if more <= 0 else [*shown[:MOST_NOTES], f"… {more} notes more are in the result.json files"]
 
 
 def remarks(result: Result) -> list[str]:

@@ -6,7 +6,7 @@ one link in one direction, which can be held against the link's data sheet. ``--
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

@@ -6,7 +6,7 @@ the data sheet a framework's matrix product reaches. fp32 is fp32, with TF32 off
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

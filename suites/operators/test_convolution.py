@@ -10,7 +10,7 @@ For speech, the width is time and the height is frequency.
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

@@ -10,7 +10,7 @@ multiple of eight, the operands are padded and the rate is that of the size aske
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

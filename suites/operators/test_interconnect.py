@@ -6,7 +6,7 @@ sheet that says ``bidirectional`` is halved before it is compared. The host's me
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

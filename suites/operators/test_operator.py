@@ -7,7 +7,7 @@ element type is an item of its own, and the tensors really are of that type.
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

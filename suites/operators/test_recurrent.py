@@ -11,7 +11,7 @@ operations are not counted.
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

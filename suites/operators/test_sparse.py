@@ -7,7 +7,7 @@ low and the speed-up over the dense product, measured beside it, is what pruning
 
 from __future__ import annotations
 
-from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf import OperatorCase
 
 
 CASE = OperatorCase(

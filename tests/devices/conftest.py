@@ -39,6 +39,7 @@ units = { power = "W", temperature = "C", memory_used = "MiB" }
 format = "pattern"
 [[output.processes.layouts]]
 device = '''^device (?P<index>\\d+)'''
+start = "^device"
 process = '''^process (?P<index>\\d+) (?P<pid>\\d+)'''
 
 [chips.A1]

@@ -83,6 +83,17 @@ def test_it_looks_once_more_when_the_job_is_over(acme, tmp_path: Path):
     assert [one["device"] for one in late] == [0, 1]
 
 
+def test_it_looks_once_more_though_the_job_ended_in_the_middle_of_a_look(acme, tmp_path: Path):
+    slow = f"time.sleep(0.5)\n{GOOD}"
+    with monitor.watching(spec(acme(slow), tmp_path, interval=0.05)):
+        deadline = time.monotonic() + 20
+        while not count("sample", 2)(lines(tmp_path)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        over = time.monotonic()
+    assert [one["device"] for one in only(lines(tmp_path), "sample") if one["monotonic"] > over] == [0, 1]
+
+
 def test_only_the_leased_devices_are_written(acme, tmp_path: Path):
     found = watch(acme(GOOD), tmp_path, count("sample", 3), devices=(1,))
     assert {one["device"] for one in only(found, "sample")} == {1}

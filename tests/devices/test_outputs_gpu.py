@@ -291,6 +291,20 @@ def test_the_megabytes_of_amd_smi_are_1024_kibibytes():
     assert parse("amd", "monitor", row)[0].memory_total == 206141652992 / 2**30
 
 
+@pytest.mark.parametrize("list_of", ["", "gpu_data"])
+def test_amd_smi_static_names_the_chip_that_a_metric_does_not(list_of):
+    there = [replace(BUSY, name="AMD Instinct MI300X"), replace(IDLE, name="AMD Instinct MI250")]
+    document = json.loads(printed("amd", "static-json", there))
+    told = parse("amd", "static-json", json.dumps({list_of: document} if list_of else document))
+    chips = [VENDORS["amd"].chip(one.name or "") for one in told]
+    assert [chip[0] for chip in chips if chip] == ["MI300X", "MI250"]
+    assert [(one.serial, one.bus_id) for one in told] == [(one.serial, one.bus_id) for one in there]
+    (asked, _) = VENDORS["amd"].probe
+    assert PRINTERS["amd"].COMMANDS[tuple(asked.identity)] == "static-json"
+    assert asked.identity_output == PRINTERS["amd"].LAYOUTS["static-json"].output
+    assert not {"name", "serial", "bus_id"} & PRINTERS["amd"].LAYOUTS["metric"].shows
+
+
 def test_the_temperature_of_an_amd_device_is_that_of_its_hottest_point_where_it_tells():
     both = [{"gpu": 0, "temperature": {"edge": {"value": 60, "unit": "C"}, "hotspot": {"value": 75, "unit": "C"}}}]
     assert parse("amd", "metric", json.dumps(both))[0].temperature == 75

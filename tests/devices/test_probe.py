@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from pytest_flagperf.devices import bounded
+from pytest_flagperf.devices import occupied
 from pytest_flagperf.devices import probe
+from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.reading import Process
+from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.launch import processes
 
@@ -99,8 +104,127 @@ def test_processes_come_from_the_second_command(acme):
     assert prober.processes() == {0: (), 1: (Process(4711), Process(4712))}
 
 
+def test_a_process_table_that_is_cut_off_is_an_error_and_not_an_empty_one(acme):
+    rows = prints("0, Acme A1, 61, 40, 512")
+    listed = "print('=====\\ndevice 0\\nprocess 0 4711')"
+    prober = probe.prober(acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}"))
+    prober.read()
+    with pytest.raises(ProbeError, match="the processes in the output processes cannot be told"):
+        prober.processes()
+
+
+def test_a_text_without_rules_lists_the_processes_that_it_lists(acme):
+    rows = prints("0, Acme A1, 61, 40, 512")
+    listed = "print('device 0\\nprocess 0 4711' if os.path.exists('busy') else 'device 0')"
+    prober = probe.prober(acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}"))
+    prober.read()
+    assert prober.processes() == {0: ()}
+
+
+def test_somebody_on_a_device_is_refused_before_the_job_with_pid_command_and_what_to_do(acme):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"]) as child:
+        rows = prints("0, Acme A1, 61, 40, 512", "1, Acme A1, 61, 40, 512")
+        listed = f"print('device 0\\ndevice 1\\nprocess 1 {child.pid}')"
+        vendor = acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelse:\n    {listed}")
+        occupied.refuse(vendor, [0], "round", owner=0)
+        occupied.refuse(vendor, [1], "round", owner=os.getpid())
+        with pytest.raises(DeviceUnavailable, match=rf"device 1: pid {child.pid} .*time.sleep") as caught:
+            occupied.refuse(vendor, [0, 1], "round", owner=0)
+        child.kill()
+    assert "End it" in str(caught.value)
+
+
+def test_a_driver_that_cannot_list_processes_is_no_reason_to_refuse(acme):
+    occupied.refuse(acme("sys.exit(3)"), [0], "round", owner=0)
+
+
 def test_without_a_driver_the_message_says_what_was_looked_for(acme, tmp_path: Path):
     vendor = acme("pass")
     (tmp_path / "tools" / "acme-smi").unlink()
     assert probe.devices(vendor) == []
     assert f"acme-smi is not in PATH, {tmp_path / 'tools'}" in probe.looked_for(vendor)
+
+
+LIBRARY = """
+import os, time
+from pytest_flagperf.devices.reading import Reading
+
+class Driver:
+    def __init__(self):
+        {init}
+
+    def read(self):
+        {read}
+
+    def close(self):
+        raise OSError("the device is gone")
+"""
+
+
+@pytest.fixture
+def library(acme, tmp_path: Path):
+    """The vendor with a library before its program; both tell of one device."""
+
+    def make(init: str = "pass", read: str = "return [Reading(0, name='L', power=5.0, processes=())]") -> object:
+        vendor = acme(prints("0, Acme A1, 61, 40, 512"))
+        text = (vendor.directory / "vendor.toml").read_text()
+        (vendor.directory / "driver.py").write_text(LIBRARY.format(init=init, read=read))
+        with_library = '[[probe]]\nlibrary = "driver.py:Driver"\ntimeout = 2\n\n[[probe]]\ncommand'
+        (vendor.directory / "vendor.toml").write_text(text.replace("[[probe]]\ncommand", with_library, 1))
+        return vendors.load(vendor.directory / "vendor.toml")
+
+    return make
+
+
+def test_a_library_is_asked_in_a_process_of_its_own(library):
+    vendor = library(read="return [Reading(0, name=str(os.getpid()), processes=())]")
+    prober = probe.prober(vendor)
+    first, second = prober.read(), prober.read()
+    assert {str(os.getpid()), first[0].name, second[0].name} - {str(os.getpid())} == {first[0].name, second[0].name}
+    assert prober.processes() == {0: ()}
+    prober.close()
+
+
+@pytest.mark.parametrize(
+    ("init", "read"),
+    [
+        ("import nosuchmodule", "return []"),
+        ("raise RuntimeError('no driver')", "return []"),
+        ("os.kill(os.getpid(), 11)", "return []"),
+        ("time.sleep(300)", "return []"),
+        ("pass", "raise KeyError('power')"),
+        ("pass", "return []"),
+    ],
+)
+def test_a_library_that_cannot_be_used_leaves_the_turn_to_the_next_way(library, init, read):
+    vendor = library(init, read)
+    (one,) = probe.devices(vendor)
+    assert one.name == "Acme A1"
+    (vendor.directory.parents[1] / "tools" / "acme-smi").unlink()
+    assert "Driver" in probe.looked_for(vendor)
+
+
+def test_a_module_that_cannot_be_loaded_is_told_and_is_no_crash(library):
+    vendor = library()
+    (vendor.directory / "driver.py").write_text("import nosuchmodule\n")
+    (one,) = probe.devices(vendor)
+    assert one.name == "Acme A1"
+
+
+def test_names_come_from_a_command_that_is_asked_once(acme, tmp_path: Path):
+    asked = tmp_path / "asked"
+    rows = prints("0, N/A, 61, 40, 512", "1, Own, 61, 40, 512")
+    names = prints("0, Acme A1, 1, 1, 1", "1, Other, 1, 1, 1")
+    count = f"open({str(asked)!r}, 'a').write('x')"
+    vendor = acme(f"if sys.argv[1] == '--csv':\n    {rows}\nelif sys.argv[1] == 'static':\n    {count}; {names}")
+    file = vendor.directory / "vendor.toml"
+    file.write_text(
+        file.read_text().replace(
+            "timeout = 1.0", 'timeout = 5.0\nidentity = ["acme-smi", "static"]\nidentity_output = "csv"'
+        )
+    )
+    prober = probe.prober(vendors.load(file))
+    for _ in range(3):
+        first, second = prober.read()
+    assert (first.name, first.power, second.name) == ("Acme A1", 61.0, "Own")
+    assert asked.read_text() == "x"

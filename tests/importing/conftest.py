@@ -18,7 +18,7 @@ VENDOR = """
 schema_version = 1
 name = "acme"
 title = "Acme"
-precisions = ["fp32", "amp"]
+precisions = ["fp32", "amp", "bf16"]
 
 [frameworks.pytorch]
 device = "acme"

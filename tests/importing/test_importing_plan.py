@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import subprocess
@@ -17,6 +18,7 @@ from pytest_flagperf.case import Selection
 from pytest_flagperf.cli import main
 from pytest_flagperf.importing import plan as plans
 from pytest_flagperf.importing import report
+from pytest_flagperf.importing.findings import Refused
 from tests.conftest import ROOT
 from tests.importing.conftest import CLUSTER_CONF
 from tests.importing.conftest import CONFIG
@@ -250,6 +252,97 @@ def test_the_precision_is_the_one_that_the_configuration_says(clone, build, line
     assert (f"--precision={precision}" in text) if precision else ("--precision" not in text)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "what", "why"),
+    [
+        ("fp16 = True\n", 2, "fp16 = True", "is amp, which acme has not; it has fp32, bf16"),
+        ("precision = 'fp16'\n", 2, "precision = fp16", "is amp, which acme has not; it has fp32, bf16"),
+        ("bf16 = True\n", 2, "bf16 = True", "is bf16, which acme's pytorch has not; it has fp32, amp"),
+    ],
+)
+def test_a_precision_that_the_vendor_has_not_is_named_and_nothing_is_written_for_it(
+    clone, build, ours, text, line, what, why
+):
+    file = ours.vendor_directories[0] / "acme" / "vendor.toml"
+    written = file.read_text()
+    if "pytorch" in why:
+        file.write_text(written.replace('device = "acme"', 'device = "acme"\nprecisions = ["fp32", "amp"]'))
+    else:
+        file.write_text(written.replace('["fp32", "amp", "bf16"]', '["fp32", "bf16"]'))
+    (clone / CONFIG_PATH).write_text(f"train_batch_size = 512\n{text}")
+    found = build(clone)
+    assert found.overlays() == {}
+    assert "--precision" not in found.commands[0].text
+    assert (CONFIG_PATH, line, what) in lost(found, clone)
+    assert reason(found, what) == f"{why}: the command has the default precision, and there is no overlay"
+
+
+def test_a_precision_that_the_case_has_not_is_not_taken_either(ours):
+    case, vendor = ours.cases["training", "resnet50"], ours.vendor("acme")
+    ours.check_precision("amp", vendor, "pytorch", case)
+    with pytest.raises(Refused, match="is amp, which resnet50 has not; it has fp32"):
+        ours.check_precision("amp", vendor, "pytorch", dataclasses.replace(case, precisions=("fp32",)))
+
+
+def test_base_and_operation_cases_become_tests_of_the_operator_suites(write, ours):
+    def host(*keys: str) -> str:
+        return "\n".join(["VENDOR: acme", "CASES:", *(f"  '{key}': x" for key in keys), ""])
+
+    operation = host("mm:FP16:312:nativetorch:A1", "mm:BF16:312:nativetorch:A1", "bitwise_and:INT32:1:nativetorch:A1")
+    base = host(
+        "computation-FP32:A1", "computation-FP64", "main_memory-bandwidth", "interconnect-P2P_interserver", "odd"
+    )
+    found = plans.build(write({"operation/configs/host.yaml": operation, "base/configs/host.yaml": base}), ours=ours)
+    commands = sorted((command.arguments for command in found.commands), key=lambda one: "operator_list" not in one[3])
+    assert commands[0][2:7] == ("-m", "operator_list and flagperf", "-k", "fwd-mm- or bwd-mm-", "--precision=bf16")
+    assert commands[1][2:-1] == ("-m", "operator_list and flagperf", "-k", "fwd-bitwise_and- or bwd-bitwise_and-")
+    assert commands[2][2:5] == ("-m", "computation and flagperf", "--precision=fp32")
+    assert commands[3][2:-1] == ("-m", "memory and flagperf", "-k", "bandwidth")
+    assert {one.reason.partition(";")[0] for one in found.lost} == {
+        "FP16 is a precision that acme has not",
+        "FP64 is a precision that acme has not",
+        "interconnect-P2P_interserver is between hosts, which this version does not launch",
+        "our suites have no base case odd",
+    }
+
+
+def test_images_and_monitors_of_a_vendor_are_named_each_with_a_reason(clone, build, write):
+    write(
+        {
+            "training/acme/docker_image/pytorch_2.0/Dockerfile": "FROM a\n",
+            "training/acme/docker_image/pytorch_2.0/pytorch_2.0_install.sh": "ls\n",
+            "training/acme/acme_monitor.py": "",
+            "training/roadrunner/roadrunner_monitor.py": "",
+            "inference/docker_images/acme/acme_monitor.py": "",
+            "inference/docker_images/acme/acme_analysis.py": "",
+            "inference/docker_images/acme/pytorch/Dockerfile": "FROM a\n",
+            "base/vendors/acme/pytorch/Dockerfile": "FROM a\n",
+            "base/vendors/acme/chip/deep/Dockerfile": "FROM a\n",
+        }
+    )
+    found = build(clone)
+    named = {(str(one.file.relative_to(clone)), one.needed) for one in found.not_taken}
+    assert {
+        ("training/acme/docker_image/pytorch_2.0/Dockerfile", True),
+        ("training/acme/docker_image/pytorch_2.0/pytorch_2.0_install.sh", True),
+        ("training/acme/acme_monitor.py", False),
+        ("training/roadrunner/roadrunner_monitor.py", True),
+        ("inference/docker_images/acme/acme_monitor.py", False),
+        ("inference/docker_images/acme/acme_analysis.py", False),
+        ("inference/docker_images/acme/pytorch/Dockerfile", True),
+        ("base/vendors/acme/pytorch/Dockerfile", True),
+    } <= named
+    assert "base/vendors/acme/chip/deep/Dockerfile" not in {name for name, _ in named}
+    reasons = {one.what: one.reason for one in found.not_taken}
+    assert "give it with --container IMAGE" in reasons["Dockerfile"]
+    assert "[[probe]] of vendor.toml" in reasons["acme_monitor.py"]
+    assert "ours has no such vendor" in reasons["roadrunner_monitor.py"]
+    # The same of a vendor's directory alone, and of one vendor of a clone.
+    for one in (build(clone / "training" / "acme"), build(clone, vendor="acme")):
+        assert {"Dockerfile", "acme_monitor.py"} <= {what.what for what in one.not_taken}
+        assert "roadrunner_monitor.py" not in {what.what for what in one.not_taken}
+
+
 def test_two_precisions_at_once_are_not_chosen_from(clone, build):
     (clone / CONFIG_PATH).write_text("amp = True\nbf16 = True\n")
     found = build(clone)
@@ -272,7 +365,7 @@ def test_the_inference_and_operation_sections_are_read_from_yaml(write, build):
         (3, "nosuch:FP16:312:nativetorch:A1"),
     ]
     assert "our suites have no inference case nosuch" in found.lost[0].reason
-    assert "our suites have no operator case nosuch" in found.lost[2].reason
+    assert "our suites have no operator nosuch" in found.lost[2].reason
 
 
 def test_a_clone_is_imported_without_pyyaml_and_a_yaml_file_alone_is_not(clone, build, monkeypatch):
@@ -353,6 +446,15 @@ def test_bad_usage_is_exit_code_2(arguments, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["import", *arguments])
     assert "usage: flagperf import" in capsys.readouterr().err
+
+
+def test_a_vendor_that_is_not_known_is_said_once_with_those_that_are(write, capsys):
+    path = write({TESTS_PATH: TEST_CONF})
+    with pytest.raises(SystemExit, match="2"):
+        main(["import", str(path), "--vendor", "nope"])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("there is no vendor nope here; there are amd, ascend") == 1
 
 
 def test_json_is_for_programs_and_writing_tells_the_files(write, capsys, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 from hypothesis import HealthCheck
@@ -258,3 +259,12 @@ def test_without_pyyaml_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(ConfigurationError, match=r"host\.yaml: .*pip install 'pytest-flagperf\[import\]'"):
         hosts.read(yaml_file(tmp_path, HOST))
+
+
+def test_thousands_of_entries_are_refused_at_once_and_not_compared_with_each_other(tmp_path):
+    path = tmp_path / "test_conf.py"
+    path.write_text("A = {" + ", ".join(f'"{number}": call({number})' for number in range(8000)) + "}\n")
+    began = time.process_time()
+    found = source.read(path)
+    assert time.process_time() - began < 3
+    assert [one.reason for one in found.not_taken] == ["is not data: it has 8,000 entries, more than 2,000"]

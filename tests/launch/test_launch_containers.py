@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -17,10 +18,12 @@ import msgspec
 import pytest
 
 from pytest_flagperf import errors
+from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.lease import Lease
 from pytest_flagperf.devices.vendor import Container as Description
 from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.launch import confinement
 from pytest_flagperf.launch import containers
 from pytest_flagperf.launch import job
 from pytest_flagperf.launch import runtimes
@@ -36,6 +39,7 @@ from tests.conftest import ROOT
 
 
 HERE = Path(__file__).parent
+SHIPPED = {name: vendors.load(path) for name, path in vendors.names([vendors.bundled()]).items()}
 MakeSpec = Callable[..., JobSpec]
 Wait = Callable[[Callable[[], Any]], Any]
 
@@ -142,6 +146,9 @@ class Acme:
     def support(self, framework: str) -> FrameworkSupport:
         return self.vendor.frameworks[framework]
 
+    def vendor_environment(self, framework: str) -> dict[str, str]:
+        return {**self.vendor.environment, **self.support(framework).environment}
+
 
 def round_environment(tmp_path: Path, description: Description) -> dict[str, str]:
     """What a round on devices 2 and 5 gives its ranks in a container."""
@@ -189,11 +196,13 @@ def test_where_only_leased_devices_are_in_the_container_none_is_chosen_by_the_nu
     assert found["ACME_VISIBLE_DEVICES"] == "2,5"
 
 
-def test_an_option_of_the_vendor_replaces_our_default():
-    command = argv(options=("--net=host", "--ipc=host"))
-    assert "--net=host" in command and "--ipc=host" in command
-    assert not {"--network=none", "--ipc=private"} & set(command)
-    assert any(argument.startswith("--shm-size=") for argument in command)
+def test_a_size_that_the_vendor_gives_replaces_ours_and_nothing_else_can_be_replaced():
+    command = argv(options=("--shm-size=1g", "--pids-limit=4096"))
+    assert [a for a in command if a.startswith(("--shm-size", "--pids-limit"))] == [
+        "--shm-size=1g",
+        "--pids-limit=4096",
+    ]
+    assert {"--network=none", "--ipc=private", "--cap-drop=ALL"} <= set(command)
 
 
 @pytest.mark.parametrize("path", ["/data/a,b", '/data/a"b', "/data/../b"])
@@ -223,6 +232,7 @@ def test_the_vendor_file_of_the_how_to_is_read():
     description = msgspec.convert(msgspec.toml.decode(block)["container"], type=Description)
     assert containers.expand(description.devices, [0]) == ("/dev/acme0", "/dev/acme_manager")
     assert set(description.options) <= set(runtimes.RUNTIMES)
+    confinement.check(description, "the how-to")
 
 
 # --- runtimes that are not what one hopes for
@@ -263,7 +273,7 @@ def test_the_image_is_recorded_by_what_identifies_it(program):
     program("docker", DOCKER % "")
     found = prepare()
     expected = {"runtime": "docker", "image": "acme/train:1", "id": "sha256:77", "digest": "acme/train@sha256:db"}
-    assert found.record() == expected
+    assert {name: found.record()[name] for name in expected} == expected
     assert found.image.path == "/opt/ml/bin:/bin"
     assert found.runtime.user == (f"--user={os.getuid()}:{os.getgid()}",)
 
@@ -301,10 +311,41 @@ def test_a_daemon_that_hangs_is_not_waited_for(program, monkeypatch):
     assert time.monotonic() - before < 10
 
 
-def test_a_vendor_cannot_make_the_container_privileged(program):
+@pytest.mark.parametrize("vendor", sorted(SHIPPED))
+@pytest.mark.parametrize("runtime", runtimes.RUNTIMES)
+def test_what_the_vendors_that_ship_ask_of_a_container_is_allowed(program, tmp_path, vendor, runtime):
     program("docker", DOCKER % "")
-    with pytest.raises(errors.ConfigurationError, match="--privileged"):
-        prepare(options={"docker": ["--privileged"]})
+    program("podman", DOCKER % "")
+    program("apptainer", "")
+    (tmp_path / "a.sif").touch()
+    image = str(tmp_path / "a.sif") if runtime == "apptainer" else "acme/train:1"
+    record = runtimes.prepare(runtime, image, SHIPPED[vendor].container, [2, 5], []).record()
+    assert set(record) <= {"runtime", "image", "id", "digest", "options", "mounts", "capabilities"}
+    assert all(isinstance(value, str) for value in record.values())
+
+
+def test_what_is_in_force_is_recorded(program, tmp_path):
+    program("docker", DOCKER % "")
+    (tmp_path / "a driver").mkdir()
+    asked = ["--gpus", '"device={indices}"', "--cap-add=sys_nice", "--shm-size=1g"]
+    found = prepare(options={"docker": asked}, mounts=[f"{tmp_path}/a driver"], devices=["/dev/acme{index}"])
+    record = found.record()
+    options = shlex.split(record["options"])
+    assert {"--cap-drop=ALL", "--network=none", "--device=/dev/acme0", "--device=/dev/acme1"} <= set(options)
+    assert options[-3:] == ['--gpus="device=0,1"', "--cap-add=sys_nice", "--shm-size=1g"]
+    assert set(options) <= set(containers.argv(found, contained()))
+    assert shlex.split(record["mounts"]) == [f"{tmp_path}/a driver"]
+    assert record["capabilities"] == "sys_nice"
+    assert prepare().record()["capabilities"] == "none"
+
+
+def test_a_gaudi_is_chosen_in_a_container_by_its_module_among_all(tmp_path):
+    found = round_environment(tmp_path, SHIPPED["habana"].container)
+    assert found["HABANA_VISIBLE_DEVICES"] == "all"
+    # The vendor's own variable is left to the process: all modules are there.
+    assert found["ACME_VISIBLE_DEVICES"] == "2,5"
+    assert not containers.holds_only_leased(SHIPPED["habana"].container, "docker")
+    assert (SHIPPED["habana"].visible_devices, SHIPPED["habana"].also_visible) == ("HABANA_VISIBLE_MODULES", [])
 
 
 def test_mounts_and_groups_that_this_host_lacks_are_left_out(program, tmp_path):

@@ -45,6 +45,14 @@ _STATIC = {
     "power_limit": "LIMIT/SOCKET_POWER",
     "memory_total": "VRAM/SIZE",
 }
+# The same in a device of `static --json`.
+_STATIC_JSON = {
+    "name": "asic.market_name",
+    "serial": "asic.asic_serial",
+    "bus_id": "bus.bdf",
+    "power_limit": "limit.socket_power",
+    "memory_total": "vram.size",
+}
 _MONITOR = {
     "GPU": "index",
     "POWER": "power",
@@ -70,6 +78,16 @@ def metric(text: str) -> list[Reading]:
                 cells[field] = told[0]
         values = convert(cells, _UNITS)
         found.append(Reading(**{**values, "throttle": _throttle(device)}))  # type: ignore[arg-type]
+    return found
+
+
+def static_json(text: str) -> list[Reading]:
+    """``static --json``: what does not change of each device. Its limits have other names in other versions."""
+    found = []
+    for index, device in _devices(text):
+        told = {field: _cell(device, path, field) for field, path in _STATIC_JSON.items()}
+        cells = {field: cell for field, cell in told.items() if cell is not None}
+        found.append(Reading(index, **convert(cells, {})))  # type: ignore[arg-type]
     return found
 
 

@@ -170,6 +170,33 @@ def static(devices: Sequence[Reading]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def static_json(devices: Sequence[Reading]) -> str:
+    """``static --json`` before AMDSMI 26: the list alone; some of the sections, and some of their values."""
+    document = [
+        {
+            "gpu": one.index,
+            "asic": {
+                "market_name": one.name or "N/A",
+                "vendor_id": "0x1002",
+                "vendor_name": "Advanced Micro Devices Inc. [AMD/ATI]",
+                "asic_serial": one.serial or "N/A",
+                "oam_id": one.index,
+            },
+            "bus": {"bdf": one.bus_id or "N/A", "max_pcie_width": 16, "slot_type": "OAM"},
+            "limit": {"max_power": {"value": 999, "unit": "W"}, "socket_power": _leaf(one.power_limit, "W")},
+            "driver": {"name": "amdgpu", "version": "6.8.5"},
+            "vram": {
+                "type": "HBM3",
+                "vendor": "N/A",
+                "size": _leaf(None if one.memory_total is None else one.memory_total * 1024, "MB"),
+            },
+            "cache_info": [{"cache": 0, "cache_size": {"value": 32, "unit": "KB"}}],
+        }
+        for one in devices
+    ]
+    return json.dumps(document, indent=4) + "\n"
+
+
 def metric_csv(devices: Sequence[Reading]) -> str:
     """``metric -E --csv``."""
     rows = ["gpu,socket_power,gfx_voltage,throttle_status,power_management,total_energy_consumption"]
@@ -265,6 +292,9 @@ LAYOUTS = {
     "monitor": Layout("amd-smi-monitor", monitor, _LIVE | _MEMORY | {"ecc_errors", "processes"}),
     "process": Layout("amd-smi-process", process, frozenset({"processes"})),
     "static": Layout("amd-smi-static", static, frozenset({"name", "serial", "bus_id", "power_limit", "memory_total"})),
+    "static-json": Layout(
+        "amd-smi-static-json", static_json, frozenset({"name", "serial", "bus_id", "power_limit", "memory_total"})
+    ),
     "metric-csv": Layout("amd-smi-metric-csv", metric_csv, frozenset({"power", "energy"})),
     "rocm-json": Layout(
         "rocm-smi-json", rocm_json, _LIVE | _MEMORY | {"name", "uuid", "serial", "bus_id", "power_limit", "fan"}
@@ -277,6 +307,7 @@ _AMD_SMI, _ROCM_SMI = vendors.find("amd", [vendors.bundled()]).probe
 COMMANDS = {
     tuple(_AMD_SMI.command): "metric",
     tuple(_AMD_SMI.processes): "process-json",
+    tuple(_AMD_SMI.identity): "static-json",
     tuple(_ROCM_SMI.command): "rocm-json",
     ("rocm-smi",): "concise",
 }

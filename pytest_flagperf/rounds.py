@@ -133,7 +133,7 @@ class Round:
             on_poll=_and_alive(watch),
         )
 
-    def _watching(self) -> contextlib.AbstractContextManager[None]:
+    def _watching(self) -> contextlib.AbstractContextManager[object]:
         """The monitor of this round, unless nobody wants one."""
         interval, vendor = self.session.options.monitor, self.session.vendor
         if interval is None:

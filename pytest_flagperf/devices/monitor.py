@@ -64,8 +64,11 @@ class Spec(NamedTuple):
 
 
 @contextlib.contextmanager
-def watching(spec: Spec) -> Iterator[None]:
-    """Run a monitor for as long as the block runs; it is gone afterwards, whatever happened to it meanwhile."""
+def watching(spec: Spec) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a monitor for as long as the block runs; it is gone afterwards, whatever happened to it meanwhile.
+
+    Gives its process, which tells whether it still lives.
+    """
     # Its own imports must not depend on where pytest was called, nor on what the job's environment sets.
     root = str(Path(__file__).resolve().parents[2])
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
@@ -78,7 +81,7 @@ def watching(spec: Spec) -> Iterator[None]:
             argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
         )
     try:
-        yield
+        yield monitor
     finally:
         _end(monitor)
         # What a program of a monitor that was killed has started itself dies with nobody.

@@ -51,9 +51,7 @@ def _base(name: str, vendor: Vendor, ours: Ours) -> list[str]:
 def _operation(terms: list[str], vendor: Vendor, ours: Ours) -> list[str]:
     name = terms[0]
     if name not in ours.operators():
-        raise Refused(
-            f"our suites have no operator {shown(name)}; docs/reference/operators.md lists FlagPerf's 52"
-        )
+        raise Refused(f"our suites have no operator {shown(name)}; docs/reference/operators.md lists FlagPerf's 52")
     found = ["-m", "operator_list and flagperf", "-k", f"fwd-{name}- or bwd-{name}-"]
     if len(terms) >= _OPERATION_TERMS and terms[1].lower() not in _ELEMENTS:
         found.append(f"--precision={_precision(terms[1], vendor)}")

@@ -22,6 +22,7 @@ from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.operators import case as cases
+from pytest_flagperf.operators import published
 from pytest_flagperf.operators import table
 from pytest_flagperf.operators.case import OperatorCase
 from pytest_flagperf.operators.case import ResolvedOperator
@@ -33,6 +34,10 @@ from pytest_flagperf.operators.problems import Problem
 from pytest_flagperf.options import Options
 from pytest_flagperf.provision import find_devices
 from pytest_flagperf.session import Session
+
+
+# What a shell says of a program that Ctrl-C ended.
+_INTERRUPTED = 130
 
 
 class BenchSession(Session):
@@ -88,8 +93,17 @@ def run(chosen: argparse.Namespace) -> int:
             raise ConfigurationError(
                 f"{chosen.family} has no direction {direction!r}; it has {', '.join(problem.directions)}"
             )
+    if chosen.published is not None:
+        published.find(chosen.published)
     session = BenchSession(_options(chosen))
-    outcomes = _measure(session, [_resolved(chosen, session, problem, direction) for direction in directions])
+    wanted = [_resolved(chosen, session, problem, direction) for direction in directions]
+    try:
+        outcomes = _measure(session, wanted)
+    except KeyboardInterrupt:
+        print("flagperf: interrupted; the worker has ended", file=sys.stderr)
+        return _INTERRUPTED
+    except OSError as error:
+        raise ConfigurationError(f"the results cannot be written to {session.directory}: {error}") from error
     found = [outcome.result for outcome in outcomes]
     if chosen.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())

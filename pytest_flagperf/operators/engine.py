@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -141,14 +142,13 @@ class Engine:
 
     def _measured(self, one: ResolvedOperator, answer: Answer, rerun: Sequence[str], started: float) -> Outcome:
         samples.refuse_foreign(answer.seen)
-        watched = samples.metrics_of(answer.seen, answer.window).figures
-        watched = {name: watched[name] for name in _WATCHED if name in watched}
+        seen = samples.metrics_of(_without_power(answer.seen), answer.window, hot=self.place.vendor.hot)
+        watched = {name: seen.figures[name] for name in _WATCHED if name in seen.figures}
         chip = self._chip(one, answer)
         ceilings = self._ceilings(one, answer, chip[1] if chip else None, watched.get("clock"))
         found = figures.of_reply(one, answer.reply, ceilings)
         metrics.refuse_impossible(watched)
-        conditions = samples.conditions(answer.seen, answer.window, self.place.vendor.hot)
-        facts = {**found.facts, "roofline": found.roofline, **self._published(one, found.metrics.get("time"))}
+        facts = {**found.facts, "roofline": found.roofline, **self._published(one, found.metrics.get("time_mean"))}
         if found.peak is not None:
             peak = found.peak
             facts["peak"] = {
@@ -163,7 +163,7 @@ class Engine:
             rerun,
             answer,
             found={**found.metrics, **watched},
-            notes=[*found.notes, *conditions],
+            notes=[*found.notes, *seen.notes],
             facts=facts,
             started=started,
         )
@@ -184,10 +184,10 @@ class Engine:
         known = isinstance(threads, int) and not isinstance(threads, bool) and threads > 0
         return peaks.of_device(self.place.vendor, chip, threads=threads if known else None, clock=clock)
 
-    def _published(self, one: ResolvedOperator, measured: float | None) -> dict[str, Any]:
-        """What ``--published`` names for this problem: its time in µs, and that divided by ours."""
+    def _published(self, one: ResolvedOperator, mean: float | None) -> dict[str, Any]:
+        """What ``--published`` names for this problem: its time in µs, and that divided by ours, a mean by a mean."""
         processor = self.place.options.published
-        if processor is None or not measured:
+        if processor is None or not mean:
             return {}
         from pytest_flagperf.operators import published
 
@@ -200,7 +200,7 @@ class Engine:
             "published": {
                 "processor": found.processor,
                 "time": found.time,
-                "ratio": found.time / measured,
+                "ratio": found.time / mean,
                 "arithmetic": found.arithmetic,
                 "source": f"{found.workbook}, {found.sheet}, row {found.row}",
                 "notes": list(found.notes),
@@ -259,6 +259,15 @@ class Engine:
                 **(facts or {}),
             },
         )
+
+
+def _without_power(seen: samples.Samples) -> samples.Samples:
+    """A problem is too short for its energy: so nothing is said of it either, not even that it is absent."""
+    kept = [
+        replace(one, figures={name: value for name, value in one.figures.items() if name not in ("power", "energy")})
+        for one in seen.samples
+    ]
+    return replace(seen, samples=tuple(kept))
 
 
 def _failed(text: str) -> FlagPerfError:

@@ -171,13 +171,19 @@ def _against(one: ResolvedOperator, found: Mapping[str, float], ceilings: Ceilin
             return found.get("capacity"), ceilings.capacity
         return found.get("bandwidth"), ceilings.bandwidth
     if isinstance(problem, AllReduce) or (isinstance(problem, Interconnect) and problem.kind == "all_reduce"):
-        return found.get("busbw"), ceilings.link
+        return found.get("busbw"), None if _leaves_server(one) else ceilings.link
     if isinstance(problem, Interconnect):
-        return found.get("bandwidth"), ceilings.link if problem.kind == "device_to_device" else None
+        between = problem.kind == "device_to_device" and not _leaves_server(one)
+        return found.get("bandwidth"), ceilings.link if between else None
     if isinstance(problem, Operator) and problem.flops_model == "per_element":
         traffic = problem.bytes(one.precision, one.direction) or 0
         return found.get("bandwidth"), ceilings.bandwidth if traffic > BEYOND_CACHES else None
     return found.get("tflops"), ceilings.compute.get(one.precision)
+
+
+def _leaves_server(one: ResolvedOperator) -> bool:
+    """Whether the message passes a network: a vendor file's link is the one within a server."""
+    return getattr(one.problem, "scope", "") == "cluster" or one.selection.topology.nodes > 1
 
 
 def _utilization(

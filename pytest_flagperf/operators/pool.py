@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 import threading
 import time
 import uuid
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from typing import Protocol
@@ -135,6 +137,7 @@ class Slot:
         self._worker: WarmWorker | None = None
         self._tail = MonitorTail(Path())
         self._monitor = contextlib.ExitStack()
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()
         self._lease: leases.Lease | None = None
         self._lock = threading.RLock()
@@ -187,13 +190,19 @@ class Slot:
         except FlagPerfError as failed:
             if not worker.ready:
                 self._stillborn.append(failed)
-            window = (began, time.monotonic())
-            failed.args = ("\n".join([str(failed), *conditions(self._tail.during(window), window)]),)
+            window = (_start(began, worker), time.monotonic())
+            failed.args = ("\n".join([str(failed), *conditions(self._seen(window), window)]),)
             raise
-        window = (began, time.monotonic())
+        window = (_start(began, worker), time.monotonic())
         self._failed = reply.get("status") == "failed"
         self._stillborn.clear()
-        return Answer(reply, window, lease.devices, self._tail.during(window), worker.spec.host_dir)
+        return Answer(reply, window, lease.devices, self._seen(window), worker.spec.host_dir)
+
+    def _seen(self, window: Window) -> Samples:
+        """What the monitor saw. One that is still at work has not written its end, and has not ended early either."""
+        watcher = self._watcher
+        seen = self._tail.during(window)
+        return replace(seen, ended=True) if watcher is not None and watcher.poll() is None else seen
 
     def give_up(self) -> None:
         """End the worker, then release the lease, if there is one."""
@@ -293,10 +302,10 @@ class Slot:
         case_file = directory / "case.json"
         results.write_json(case_file, self._case_document(one, lease))
         name = uuid.uuid4().hex
-        self._monitor = contextlib.ExitStack()
+        self._monitor, self._watcher = contextlib.ExitStack(), None
         self._tail = MonitorTail(host_dir / MONITOR)
         if self.place.options.monitor is not None:
-            self._monitor.enter_context(watching(self._watch(host_dir, lease, name)))
+            self._watcher = self._monitor.enter_context(watching(self._watch(host_dir, lease, name)))
         self._worker = WarmWorker(
             self._spec(one, lease, case_file, host_dir, name),
             start_limit=self.place.options.stall_timeout,
@@ -374,3 +383,8 @@ class Slot:
         environment["PYTHONUNBUFFERED"] = "1"
         environment[ROUND_VARIABLE] = name
         return environment
+
+
+def _start(asked: float, worker: WarmWorker) -> float:
+    """When the worker began with a problem: the first one waits until the framework is loaded, which is none of it."""
+    return asked if worker.ready_at is None else max(asked, worker.ready_at)

@@ -111,8 +111,21 @@ def text(found: Sequence[Result], most: int | None = SHOWN_ROWS) -> str:
         chosen = _chosen(rows, shown[family])
         left = len(rows) - len(chosen)
         more = f"\n… and {left:,} more of {family_marker(family)} in {CSV}" if left else ""
-        parts.append(f"{family_marker(family)}: {_tally(rows)}\n{_table(family, chosen)}{more}\n")
+        notes = "".join(f"\n{line}" for line in _published_notes(chosen))
+        parts.append(f"{family_marker(family)}: {_tally(rows)}\n{_table(family, chosen)}{more}{notes}\n")
     return "\n".join(parts)
+
+
+def _published_notes(rows: Iterable[Result]) -> list[str]:
+    """What a reader of the published column has to know: whose mean of what, and what is wrong with it."""
+    found = [one.operator["published"] for one in rows if "published" in one.operator]
+    if not found:
+        return []
+    said = [f"arithmetic: {one['arithmetic']}" for one in found if one.get("arithmetic")]
+    noted = [str(note) for one in found for note in one.get("notes", ())]
+    where = ", ".join(dict.fromkeys(one["processor"] for one in found))
+    lines = [f"published: DeepBench on {where}, means; ratio: that mean / time_mean of this run", *said, *noted]
+    return [printable(line) for line in dict.fromkeys(lines)]
 
 
 def _shares(counts: Mapping[str, int], most: int | None) -> dict[str, int]:
@@ -243,6 +256,9 @@ def row(one: Result) -> dict[str, Any]:
         "published_on": theirs.get("processor"),
         "published_time": theirs.get("time"),
         "published_ratio": theirs.get("ratio"),
+        "published_arithmetic": theirs.get("arithmetic"),
+        "published_source": theirs.get("source"),
+        "published_notes": "; ".join(theirs.get("notes", ())),
         "verdict": one.verdict,
         "error": one.error.type if one.error else "",
         "notes": "; ".join(one.notes),
@@ -257,7 +273,8 @@ _COLUMNS = (
 )
 _LAST = (
     *("iterations", "ended", "clock_of_times", "cache", "padded", "error_bound", "peak", "peak_estimated", "roofline"),
-    *("published_on", "published_time", "published_ratio", "verdict", "error", "notes", "node_id"),
+    *("published_on", "published_time", "published_ratio", "published_arithmetic", "published_source"),
+    *("published_notes", "verdict", "error", "notes", "node_id"),
 )
 
 

@@ -43,8 +43,9 @@ class _Unwanted(Exception):
 class WarmWorker:
     """One running worker.
 
-    ``ready`` says whether it has its framework. ``idle`` is called about every 0.1 s in the job's thread; when it
-    returns true the worker ends. ``ended`` is called in that thread once nothing of the job is left.
+    ``ready`` says whether it has its framework, ``ready_at`` since when, by the monotonic clock. ``idle`` is called
+    about every 0.1 s in the job's thread; when it returns true the worker ends. ``ended`` is called in that thread once
+    nothing of the job is left.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class WarmWorker:
         self.spec, self.start_limit = spec, start_limit
         self._idle, self._ended = idle, ended
         self._unwanted = False
-        self.ready = False
+        self.ready_at: float | None = None
         self._events = EventTail(spec.host_dir / "rank0.events.jsonl")
         self._outcome: JobOutcome | None = None
         self._error: BaseException | None = None
@@ -72,6 +73,11 @@ class WarmWorker:
         # A daemon: if pytest goes without a word the lifeline closes, and the supervisor ends the job.
         self._thread = threading.Thread(target=self._follow, name="flagperf-worker", daemon=True)
         self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has its framework."""
+        return self.ready_at is not None
 
     @property
     def usable(self) -> bool:
@@ -138,14 +144,16 @@ class WarmWorker:
             left = _POLL if deadline is None else min(2 * _POLL, max(deadline - now, 0))
             ready = {descriptor for descriptor, _ in self._poll.poll(left * 1000)}
             if self._replies in ready:
-                self.ready = True
+                # A quick problem may be answered before anybody looked whether the worker is ready.
+                self._is_at_work()
+                if self.ready_at is None:
+                    self.ready_at = now
                 reply = self._line(number)
                 if reply is not None:
                     return reply
             elif self._gone in ready:
                 raise self._why()
             if deadline is None and (self.ready or self._is_at_work()):
-                self.ready = True
                 deadline = time.monotonic() + limit
             if deadline is None and now - self.started > self.start_limit:
                 raise LaunchFailed(f"the worker was not ready after {self.start_limit:g} s\nLogs: {self.spec.host_dir}")
@@ -155,7 +163,13 @@ class WarmWorker:
 
     def _is_at_work(self) -> bool:
         """Whether it has its framework: its initialization has ended, or it tells of a problem."""
-        return any(event.name in (perflog.INIT_END, perflog.PROGRESS) for event in self._events.read())
+        if self.ready_at is None:
+            for event in self._events.read():
+                if event.name in (perflog.INIT_END, perflog.PROGRESS):
+                    # The worker is on this host: its clock is ours.
+                    self.ready_at = time.monotonic() if event.monotonic is None else event.monotonic
+                    break
+        return self.ready
 
     def _line(self, number: int) -> dict[str, Any] | None:
         self._buffer += os.read(self._replies, 1 << 20)

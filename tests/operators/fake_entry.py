@@ -48,7 +48,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         while True:
             time.sleep(1)
     if fault == "unsupported":
-        return {"status": "unsupported", "message": "no kernel image is available"}
+        return {"status": "unsupported", "message": "no int8 convolution in this framework"}
     if fault == "wrong":
         return {"status": "wrong", "message": "the error is 3, the bound 1e-05", "figures": {"max_relative_error": 3.0}}
     if fault == "out_of_memory":

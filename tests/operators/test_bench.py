@@ -62,6 +62,35 @@ def test_a_size_that_is_missing_or_none_is_bad_usage():
         assert error.value.code == 2
 
 
+def test_a_processor_that_nobody_published_is_said_before_anything_is_measured(capsys, tmp_path):
+    assert bench("gemm", *SIZES, "--published", "Abacus") == 1
+    assert "there are none of 'Abacus'" in capsys.readouterr().err
+    assert not (tmp_path / "flagperf-results").exists()
+
+
+def test_a_size_that_the_problem_refuses_is_told_without_a_traceback(capsys):
+    assert bench("memory", "--kind", "bandwidth", "--size", "1001") == 1
+    assert "no multiple of 8" in capsys.readouterr().err
+    assert bench("sparse", "--m", "2", "--n", "1", "--k", "2", "--sparsity", "0.95") == 1
+    assert "nothing of 2x2 is left" in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_are_told_without_a_traceback(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert bench("gemm", *SIZES, "--flagperf-dir", "file") == 1
+    assert "flagperf: the results cannot be written to" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_worker_and_leaves_no_traceback(capsys, monkeypatch, marked):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool.WarmWorker, "_reply", interrupted)
+    assert bench("gemm", *SIZES) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not marked()
+
+
 @pytest.mark.parametrize("family", arguments.BENCHED)
 def test_every_family_says_its_sizes(capsys, family):
     with pytest.raises(SystemExit) as error:

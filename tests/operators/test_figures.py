@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pytest_flagperf.operators.problems import AllReduce
 from pytest_flagperf.operators.problems import Computation
 from pytest_flagperf.operators.problems import Convolution
 from pytest_flagperf.operators.problems import Gemm
+from pytest_flagperf.operators.problems import Interconnect
 from pytest_flagperf.operators.problems import Memory
 from pytest_flagperf.operators.problems import Problem
 from pytest_flagperf.operators.problems import SparseGemm
@@ -189,3 +191,15 @@ def test_memory_bandwidth_counts_what_is_read_and_what_is_written():
 def test_a_spent_budget_is_told():
     found = of_reply(resolved(Computation(64, 64, 64)), {**reply(), "ended": "budget"}, Ceilings({}))
     assert any("the budget was spent" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("kind", ["device_to_device", "all_reduce"])
+def test_the_peak_of_a_link_within_a_server_is_none_for_what_leaves_the_server(kind):
+    def utilization(scope: str, topology: Topology) -> float | None:
+        one = resolved(Interconnect(kind, scope, 2**30), ranks=2)
+        one = replace(one, selection=replace(one.selection, topology=topology))
+        return of_reply(one, reply(2**30 / 100 / 1e3), of_chip(A100)).metrics.get("utilization")
+
+    assert utilization("server", Topology(1, 2)) == pytest.approx(100 / 300)
+    assert utilization("cluster", Topology(1, 2)) is None
+    assert utilization("server", Topology(2, 1)) is None

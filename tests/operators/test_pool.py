@@ -12,6 +12,7 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from pytest_flagperf.errors import JobTimedOut
 from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.errors import RankCrashed
 from pytest_flagperf.operators import pool as pools
+from pytest_flagperf.operators.engine import Engine
 from pytest_flagperf.provision import Devices
 from tests.conftest import ROOT
 from tests.conftest import wait_for
+from tests.operators.conftest import FAKE
 
 
 LIMIT = 20.0
@@ -104,6 +107,37 @@ def test_a_worker_that_never_gets_ready_is_said_so(make_pool, session, gemm, mon
     with pytest.raises(LaunchFailed, match="no worker of pytorch starts here; not tried again"):
         ask(pool, gemm(), limit=0.1)
     assert time.monotonic() - begin < 0.4
+
+
+def test_the_time_in_which_a_worker_starts_belongs_to_no_problem(make_pool, session, gemm, monkeypatch, tmp_path):
+    entry = tmp_path / "late.py"
+    entry.write_text(
+        "import runpy, time\n"
+        "def main(context):\n"
+        "    time.sleep(1.5)\n"
+        f"    runpy.run_path({FAKE.removesuffix(':main')!r})['main'](context)\n"
+    )
+    monkeypatch.setattr(pools, "ENTRY", f"{entry}:main")
+    pool = make_pool(session)
+    begin = time.monotonic()
+    first, second = (ask(pool, gemm()).window for _ in range(2))
+    assert first[1] - begin >= 1.5
+    assert 0 <= first[1] - first[0] < 1.0
+    assert second[0] >= first[1]
+
+
+def test_a_monitor_that_still_runs_has_not_ended_early_and_one_that_was_killed_has(make_pool, session, gemm):
+    session.options = replace(session.options, monitor=0.1)
+    pool = make_pool(session)
+    early = "the monitor ended before the job did"
+    assert wait_for(lambda: ask(pool, gemm()).seen.devices, 30)
+    outcome = Engine(session, pool).measure(gemm(), CPU, rerun=[])
+    assert outcome.result.verdict == "passed"
+    assert not [note for note in outcome.result.notes if early in note]
+    watcher = next(iter(pool._slots.values()))._watcher
+    watcher.kill()
+    watcher.wait()
+    assert any(early in note for note in Engine(session, pool).measure(gemm(), CPU, rerun=[]).result.notes)
 
 
 def test_closing_ends_an_idle_worker_at_once(make_pool, session, gemm, marked):
@@ -203,7 +237,7 @@ def test_each_fault_is_an_error_of_its_own_problem_and_the_others_pass(pytester,
     for error in ("RankCrashed", "DeviceOutOfMemory", "InvalidMeasurement", "OperatorFailed", "WrongResult"):
         assert error in output
     assert "JobTimedOut" in output
-    assert "no kernel image is available" in output
+    assert "no int8 convolution in this framework" in output
     assert "time is nan" in output
     assert "TF32 was in force" in output
     assert "rerun:  pytest 'test_faults.py::test_gemm[" in output

@@ -185,7 +185,7 @@ def test_links_and_memories_have_traffic_and_no_flops():
     assert Memory("bandwidth", 2**30).bytes("fp32", "fwd") == 2**31, "read and written"
     assert Memory("capacity", 2**30).bytes("fp32", "fwd") is None
     assert Interconnect("host_to_device", "host", 2**30).bytes("fp32", "fwd") == 2**30, "one way"
-    for problem in (AllReduce(100), Memory("bandwidth", 1), Interconnect("all_reduce", "server", 1)):
+    for problem in (AllReduce(100), Memory("bandwidth", 8), Interconnect("all_reduce", "server", 8)):
         assert problem.flops("fwd") is None
 
 
@@ -243,3 +243,17 @@ def test_inference_is_forward_only():
 def test_occurrences_count_one_unless_said_otherwise():
     problem = Gemm(1, 1, 1, sets=("train", "smoke"), occurrences=(("train", 2),))
     assert [problem.occurrences_in(name) for name in ("train", "smoke", "inference_server")] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Memory("bandwidth", 1001), "size is 1001 bytes, which is no multiple of 8"),
+        (lambda: Interconnect("host_to_device", "host", 4), "no multiple of 8"),
+        (lambda: Memory("capacity", 2**19), "blocks of at least 1048576 bytes"),
+        (lambda: SparseGemm(2, 1, 2, 0.95), "nothing of 2x2 is left at a sparsity of 0.95"),
+    ],
+)
+def test_sizes_that_cannot_be_measured_as_they_are_counted_are_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

@@ -64,7 +64,15 @@ def test_the_columns_are_in_deepbenchs_order():
 
 def test_what_is_published_stands_beside_what_was_measured():
     published = {"processor": "NVIDIA V100", "time": 617.25, "ratio": 0.5}
-    text = table.text([made(GEMM, published=published)])
+    published |= {"arithmetic": "fp16 in, fp32 out", "source": "V100.xlsx, row 7", "notes": ["n is 7860 there"]}
+    rows = [made(GEMM, published=published, number=number) for number in range(2)]
+    text = table.text(rows)
+    assert text.count("ratio: that mean / time_mean of this run") == 1
+    assert text.count("arithmetic: fp16 in, fp32 out") == text.count("n is 7860 there") == 1
+    row = next(csv.DictReader(io.StringIO(table.as_csv(rows))))
+    assert row["published_arithmetic"] == "fp16 in, fp32 out"
+    assert row["published_notes"] == "n is 7860 there"
+    assert row["published_source"] == "V100.xlsx, row 7"
     assert "published" in text
     assert "617 µs" in text
     assert "0.5 " in text

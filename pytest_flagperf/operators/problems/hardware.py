@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 from typing import Literal
 
+from pytest_flagperf.operators.problems.base import ELEMENT_BYTES
 from pytest_flagperf.operators.problems.base import Problem
 from pytest_flagperf.operators.problems.base import product_traffic
+
+
+# What a capacity is found out to.
+SMALLEST_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,12 @@ class Memory(Problem):
     kind: Literal["bandwidth", "capacity"]
     size: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_parts("memory", self.size)
+        if self.kind == "capacity" and self.size < SMALLEST_BLOCK:
+            raise ValueError(f"memory: a capacity is found by blocks of at least {SMALLEST_BLOCK} bytes")
+
     @property
     def id(self) -> str:
         return f"{self.kind}-{bytes_in_words(self.size)}"
@@ -72,6 +83,10 @@ class Interconnect(Problem):
     scope: Literal["host", "server", "cluster"]
     size: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_parts("interconnect", self.size)
+
     @property
     def id(self) -> str:
         return f"{self.kind}-{self.scope}-{bytes_in_words(self.size)}"
@@ -82,6 +97,13 @@ class Interconnect(Problem):
     def bytes(self, precision: str, direction: str) -> int | None:
         self._check(direction)
         return self.size
+
+
+def refuse_parts(family: str, size: int) -> None:
+    """ValueError for bytes that some precision's elements do not fill: less would be moved than is counted."""
+    widest = max(ELEMENT_BYTES.values())
+    if size % widest:
+        raise ValueError(f"{family}: size is {size} bytes, which is no multiple of {widest}, the widest element")
 
 
 def bytes_in_words(size: int) -> str:

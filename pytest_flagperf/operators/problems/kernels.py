@@ -197,6 +197,8 @@ class SparseGemm(Problem):
         super().__post_init__()
         if not 0 <= self.sparsity < 1:
             raise ValueError(f"sparse: sparsity is {self.sparsity}; it is the fraction of zeros, in [0, 1)")
+        if self.nonzeros < 1:
+            raise ValueError(f"sparse: nothing of {self.m}x{self.k} is left at a sparsity of {self.sparsity}")
 
     @property
     def id(self) -> str:

@@ -504,6 +504,34 @@ def test_what_this_device_does_not_have_is_said_in_the_frameworks_words(ask):
         assert ask(problem)["status"] == "unsupported"
 
 
+@pytest.mark.parametrize("kind", ["host_to_device", "device_to_device", "all_reduce"])
+def test_between_servers_there_is_no_link_where_all_ranks_are_on_one(ask, kind):
+    reply = ask(problems.Interconnect(kind=kind, scope="cluster", size=1 << 20))
+    assert reply["status"] == "unsupported"
+    assert "all 1 ranks are on one server" in reply["message"]
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ("CUDA error: no kernel image is available for execution on the device", "failed"),
+        ("CUDA error: operation not supported", "failed"),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", "failed"),
+        ("HIP error: an illegal memory access was encountered; this is not supported", "lost"),
+        ("CUDA error: an illegal memory access was encountered", "lost"),
+        ("CUDA error: out of memory", "out_of_memory"),
+        ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx`", "unsupported"),
+        ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED", "unsupported"),
+        ("CUDA error: operation not supported when calling `cusparseSpMM`", "unsupported"),
+        ("expected mat1 and mat2 to have the same dtype, but got: float != c10::Half", "failed"),
+        ("Expected self.size(0) to be 3", "failed"),
+        ("\"addmm_impl_cpu_\" not implemented for 'Half'", "unsupported"),
+    ],
+)
+def test_a_devices_error_and_our_own_mistake_are_no_missing_kernel(framework, message, status):
+    assert framework.classify(RuntimeError(message)) == status
+
+
 def test_fp16_that_would_take_longer_than_the_budget_is_refused_with_its_rate(ask):
     reply = ask(problems.Gemm(m=4096, n=4096, k=4096), "fp16", budget=0.5)
     assert reply["status"] == "unsupported"

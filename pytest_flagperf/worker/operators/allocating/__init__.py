@@ -40,6 +40,8 @@ def prepare(library: Library, request: Request) -> Kernel:
     elif isinstance(problem, Recurrent):
         kinds = {"fwd": RecurrentForward, "bwd_data": RecurrentData, "bwd_weights": RecurrentWeights}
     elif isinstance(problem, Operator):
+        if direction == "fwd" and problem.name in library.refused:
+            raise Unsupported(library.refused[problem.name])
         if problem.name not in library.operators:
             raise Unsupported(f"no call of this framework is known for the operator {problem.name}")
         kinds = {"fwd": OperatorForward, "bwd": OperatorBackward}

@@ -25,6 +25,10 @@ class Library(Protocol):
 
     #: Operators of the list: operands, and the other arguments by name, give the result or results.
     operators: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Any]]
+    #: Those whose forward call would be timed together with something that is not the operator: why.
+    refused: Mapping[str, str]
+    #: The type of the labels of a loss: another one would be converted within the call.
+    labels: str
 
     def tensor(self, array: Any, dtype: str) -> Any:
         """``array`` on the device, in ``fp32``, ``bf16``, ``int64`` ... Raises :class:`Unsupported`."""

@@ -31,11 +31,18 @@ class OperatorKernel(ArrayKernel):
         self.operator, self.given = request.problem, dict(request.problem.arguments)
         kinds = self.operator.input_dtypes or ("same",) * len(self.operator.inputs)
         self.inputs = [
-            self.take(f"in{i}", self._array(i, shape), request.precision if kind == "same" else kind)
+            self.take(f"in{i}", self._array(i, shape), self._dtype(i, kind))
             for i, (shape, kind) in enumerate(zip(self.operator.inputs, kinds, strict=True))
         ]
         self.call = library.operators[self.operator.name]
         self.notes.append("checked at sampled elements, rows or images")
+
+    def _dtype(self, number: int, kind: str) -> str:
+        if self.operator.name == "cross_entropy_loss" and number == 1:
+            if self.library.labels != kind:
+                self.notes.append(f"labels are {self.library.labels}, as the framework has them, and not {kind}")
+            return self.library.labels
+        return self.request.precision if kind == "same" else kind
 
     def _array(self, number: int, shape: tuple[int, ...]) -> Any:
         name, random = self.operator.name, np.random.default_rng([self.seed, number])

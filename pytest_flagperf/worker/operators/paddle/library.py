@@ -35,11 +35,6 @@ def _named(name: str, theirs: str = "") -> Operator:
     return lambda x, _: call(*x)
 
 
-def _native_dropout(x: Sequence[Any], given: Mapping[str, Any]) -> Any:
-    result = functional.dropout(x[0], given["p"], training=True)
-    return result, result != 0
-
-
 OPERATORS: dict[str, Operator] = {
     **{
         name: _named(name)
@@ -56,7 +51,6 @@ OPERATORS: dict[str, Operator] = {
     "gt": _named("gt", "greater_than"),
     "le": _named("le", "less_equal"),
     "lt": _named("lt", "less_than"),
-    "all": lambda x, _: paddle.all(x[0].astype("bool")),
     "rsub": lambda x, _: paddle.subtract(x[1], x[0]),
     "mul": lambda x, given: x[0] * given["other"],
     "div": lambda x, given: x[0] / given["other"],
@@ -72,11 +66,17 @@ OPERATORS: dict[str, Operator] = {
     # Paddle stores a linear layer's weights as (in, out); FlagPerf's list as (out, in).
     "linear": lambda x, _: paddle.matmul(x[0], x[1], transpose_y=True),
     "dropout": lambda x, given: functional.dropout(x[0], given["p"], training=True),
-    "native_dropout": _native_dropout,
+    # Asked for its gradient alone: see REFUSED.
+    "native_dropout": lambda x, given: functional.dropout(x[0], given["p"], training=True),
     "layer_norm": lambda x, _: functional.layer_norm(x[0], x[1].shape, x[1].flatten(), x[2].flatten()),
     "group_norm": lambda x, given: functional.group_norm(x[0], given["groups"], 1e-5, x[1], x[2]),
     "native_group_norm": lambda x, given: functional.group_norm(x[0], given["groups"], 1e-5, x[1], x[2]),
     "cross_entropy_loss": lambda x, _: functional.cross_entropy(x[0], x[1]),
+}
+# What a forward call would time besides the operator, since it belongs to the call here.
+REFUSED = {
+    "all": "PaddlePaddle's all takes booleans alone: the conversion of the operand would be timed with it",
+    "native_dropout": "PaddlePaddle's dropout gives no mask: a comparison that makes one would be timed with it",
 }
 
 
@@ -84,6 +84,8 @@ class PaddleLibrary:
     """See :class:`pytest_flagperf.worker.operators.allocating.Library`."""
 
     operators: Mapping[str, Operator] = OPERATORS
+    refused: Mapping[str, str] = REFUSED
+    labels = "int64"
 
     def __init__(self, device: str, in_force: Callable[[str], dict[str, Any]]) -> None:
         self._device = device

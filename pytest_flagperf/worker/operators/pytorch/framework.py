@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -43,6 +44,18 @@ FAMILIES = {
 
 PRECISIONS = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")
 
+# A library's word that it has no such kernel, though PyTorch calls it a device's error. The last is cuSPARSE's.
+NOT_IN_LIBRARY = ("_status_not_supported", "operation not supported when calling `cusparse")
+# An error of the device or its driver. Its words are about the device, also where they read like those below.
+DEVICE_ERROR = re.compile(r"\b(accelerator|cuda|hip|npu|musa|mlu|xpu|acl) error\b|no kernel image")
+# Those of them after which the device still answers: of its libraries, and what the CUDA manual calls not sticky.
+DEVICE_SURVIVES = (
+    "_status_",
+    "no kernel image",
+    "operation not supported",
+    "invalid device function",
+    "invalid config",
+)
 # Words of the errors with which PyTorch says that it has no such kernel.
 UNSUPPORTED = (
     "not implemented",
@@ -52,8 +65,6 @@ UNSUPPORTED = (
     "no kernel",
     "does not support",
     "could not create a primitive",
-    "expected self.",
-    "expected mat",
     "must be divisible",
     "to be divisible",
 )
@@ -192,9 +203,11 @@ class Framework:
         text = str(error).lower()
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in text for words in OUT_OF_MEMORY):
             return "out_of_memory"
-        lost = getattr(torch, "AcceleratorError", None)
-        if lost is not None and isinstance(error, lost):
-            return "lost"
+        if any(words in text for words in NOT_IN_LIBRARY):
+            return "unsupported"
+        accelerator = getattr(torch, "AcceleratorError", ())
+        if isinstance(error, accelerator) or DEVICE_ERROR.search(text):
+            return "failed" if any(words in text for words in DEVICE_SURVIVES) else "lost"
         if isinstance(error, NotImplementedError):
             return "unsupported"
         if isinstance(error, RuntimeError) and any(words in text for words in UNSUPPORTED):

@@ -42,6 +42,8 @@ def prepare(framework: Framework, request: Request) -> Kernel:
     if isinstance(problem, AllReduce):
         return AllReduceKernel(framework, request, problem.elements)
     assert isinstance(problem, Interconnect)
+    if problem.scope == "cluster" and ranks_here(framework) >= framework.world_size:
+        raise Unsupported(f"all {framework.world_size} ranks are on one server: there is no link to another")
     if framework.on_host:
         raise Unsupported("a CPU's ranks share the host's memory: there is no link between host and device to measure")
     if problem.kind == "host_to_device":
@@ -49,6 +51,11 @@ def prepare(framework: Framework, request: Request) -> Kernel:
     if problem.kind == "device_to_device":
         return DeviceToDevice(framework, request)
     return AllReduceKernel(framework, request, problem.size // DTYPES[request.precision].itemsize)
+
+
+def ranks_here(framework: Framework) -> int:
+    """The ranks of one server, as the launcher says; all of them where it does not."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", framework.world_size))
 
 
 class AllReduceKernel(TensorKernel):
@@ -144,11 +151,7 @@ class DeviceToDevice(TensorKernel):
         elements = self.size // self.dtype.itemsize
         self.source = self.draw("source", elements)
         self.target = self.empty("target", elements)
-        self.receiver = 1
-        if request.problem.scope == "cluster":
-            self.receiver = int(os.environ.get("LOCAL_WORLD_SIZE", framework.world_size))
-            if self.receiver >= framework.world_size:
-                raise Unsupported(f"all {framework.world_size} ranks are on one server: there is no link to another")
+        self.receiver = ranks_here(framework) if request.problem.scope == "cluster" else 1
         self.notes.append(f"rank 0 to rank {self.receiver}; one direction")
 
     def run(self) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pytest_flagperf.operators.problems import Memory
+from pytest_flagperf.operators.problems.hardware import SMALLEST_BLOCK
 from pytest_flagperf.worker.operators import reference
 from pytest_flagperf.worker.operators.correctness import relative_error
 from pytest_flagperf.worker.operators.kernel import Check
@@ -20,9 +21,6 @@ from pytest_flagperf.worker.operators.pytorch.tensors import rows_of
 if TYPE_CHECKING:
     from pytest_flagperf.worker.operators.pytorch.framework import Framework
     from pytest_flagperf.worker.operators.request import Request
-
-
-SMALLEST_BLOCK = 1 << 20
 
 
 def prepare(framework: Framework, request: Request) -> Kernel:

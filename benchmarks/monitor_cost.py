@@ -1,8 +1,9 @@
 """What the monitor costs: its share of a processor, and the samples/s of a training loop with it over those without.
 
-Wide & Deep is trained on every processor of the host, window after window of a few seconds, with and without a monitor
-beside it in turn. The monitor is the one of a real job, once a second: of the vendor ``cpu`` (psutil), and of a vendor
-with eight devices and a management program (one process a look). A window without, once more, shows the noise.
+Wide & Deep is trained on every processor of the host, window after window of a second, with and without a monitor
+beside it in turn: monitors are stopped and continued, so that windows that are compared follow each other. The monitor
+is the one of a real job, once a second: of the vendor ``cpu`` (psutil), and of a vendor with eight devices and a
+management program (one process a look). A window without, once more, shows the noise.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -57,8 +59,8 @@ units = {{ temperature = "C", power = "W", utilization = "%", memory_used = "MiB
 
 
 def main() -> int:
-    parser = paired.arguments(__doc__, pairs=30)
-    parser.add_argument("--window", type=float, default=4.0, help="seconds of one measured window (default: 4)")
+    parser = paired.arguments(__doc__, pairs=100)
+    parser.add_argument("--window", type=float, default=1.0, help="seconds of one measured window (default: 1)")
     parser.add_argument("--share-for", type=float, default=60.0, help="seconds to watch its own share (default: 60)")
     parser.add_argument("--data-root", type=Path, help="where the datasets are (default: the plugin's)")
     options = parser.parse_args()
@@ -134,18 +136,29 @@ def throughput(files: dict[str, Path], directory: Path, root: Path, window: floa
     optimizer, schedule = workload.optimizer(model)
     steps = harness_overhead.bare_loop(workload, model, optimizer, schedule, "fp32")
 
-    def rate(file: Path | None) -> Callable[[], float]:
+    def rate(pid: int | None) -> Callable[[], float]:
         def turn() -> float:
-            with watched(file, directory):
-                done, began = 0, time.perf_counter()
-                while time.perf_counter() - began < window:
-                    next(steps)
-                    done += 1
-                return done / (time.perf_counter() - began)
+            if pid is not None:
+                os.kill(pid, signal.SIGCONT)
+            done, began = 0, time.perf_counter()
+            while time.perf_counter() - began < window:
+                next(steps)
+                done += 1
+            found = done / (time.perf_counter() - began)
+            if pid is not None:
+                os.kill(pid, signal.SIGSTOP)
+            return found
 
         return turn
 
-    rates = paired.take_turns({side: rate(files.get(side)) for side in SIDES}, pairs)
+    with contextlib.ExitStack() as running:
+        pids = {}
+        for side, file in files.items():
+            output = running.enter_context(watched(file, directory))
+            pids[side] = int(read_lines(output)[0]["pid"])
+            os.kill(pids[side], signal.SIGSTOP)
+            running.callback(os.kill, pids[side], signal.SIGCONT)
+        rates = paired.take_turns({side: rate(pids.get(side)) for side in SIDES}, pairs)
 
     def ratios(side: str) -> list[float]:
         return [other / none for none, other in zip(rates["none"], rates[side], strict=True)]

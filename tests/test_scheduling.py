@@ -45,7 +45,7 @@ visible_devices = "ACME_VISIBLE_DEVICES"
 device_nodes = ["{directory}/acme[0-9]"]
 
 [frameworks.pytorch]
-device = "cpu"
+device = "acme"
 backend = "gloo"
 """
 
@@ -64,6 +64,8 @@ def pytest_flagperf_vendors(config):
 
 class HoldsItsDevices:
     '''In the place of Round: the devices are busy for the time that the case says, and nothing is launched.'''
+
+    container = None
 
     def __init__(self, session, case, directory, number, lease, dataset, progress, *more):
         self.session, self.case, self.directory = session, case, directory / f"round{number}"

@@ -198,6 +198,8 @@ def test_a_program_that_is_there_is_asked_for_devices_and_processes(vendor, tmp_
     found = probe.prober(described)
     try:
         shows = printer.LAYOUTS[printer.COMMANDS[tuple(asked.command)]].shows
+        if asked.identity:
+            shows |= printer.LAYOUTS[printer.COMMANDS[tuple(asked.identity)]].shows & set(probe.IDENTITY)
         assert_same(found.read(), [only(one, shows - {"throttle"}) for one in shown])
         running = found.processes()
     finally:

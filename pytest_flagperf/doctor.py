@@ -41,37 +41,7 @@ DISTRIBUTIONS = ("pytest", "pytest-xdist", "allure-pytest", "msgspec", "psutil",
 _IMPORT_LIMIT = 120.0
 _LOW_DISK = 5 * 2**30
 
-# Run by the framework's own interpreter: frameworks do not share a process with pytest, nor with each other.
-_ASK_FRAMEWORK = """
-import json, sys
-name, device, module = sys.argv[1:4]
-found = {}
-if name == "pytorch":
-    import torch
-    if module:
-        __import__(module)
-    found["version"] = torch.__version__
-    if device == "cpu":
-        found["devices"] = 1
-    else:
-        found["devices"] = getattr(torch, device).device_count()
-elif name == "paddle":
-    import paddle
-    found["version"] = paddle.__version__
-    if device == "cpu":
-        found["devices"] = 1
-    elif device == "gpu":
-        found["devices"] = paddle.device.cuda.device_count()
-    elif device == "xpu":
-        found["devices"] = paddle.device.xpu.device_count() if paddle.device.is_compiled_with_xpu() else 0
-    else:
-        found["devices"] = len([d for d in paddle.device.get_all_custom_device_type() if d == device])
-else:
-    import mindspore
-    found["version"] = mindspore.__version__
-    found["devices"] = 1 if device == "CPU" else mindspore.hal.device_count(device)
-print("FLAGPERF " + json.dumps(found))
-"""
+_PRESENT = Path(__file__).resolve().parent / "worker" / "present.py"
 
 
 @dataclass(frozen=True)
@@ -310,11 +280,11 @@ def _frameworks(one: Seen) -> list[Finding]:
         if find_spec(FRAMEWORK_MODULES[framework]) is None:
             found.append(Finding("note", topic, "not installed for this Python; --python names another"))
             continue
-        argv = [sys.executable, "-c", _ASK_FRAMEWORK, framework, support.device, support.module]
+        argv = [sys.executable, "-P", str(_PRESENT), framework, support.device, support.module]
         env = {**os.environ, **one.vendor.environment, **support.environment}
         try:
             printed = bounded.run(argv, timeout=_IMPORT_LIMIT, env=env).decode("utf-8", errors="replace")
-            answer = json.loads(printed.rpartition("FLAGPERF ")[2].splitlines()[0])
+            answer = json.loads(printed.splitlines()[-1])
         except (ProbeError, ValueError, IndexError) as error:
             found.append(Finding("problem", topic, f"it cannot use {support.device}: {error}"))
             continue

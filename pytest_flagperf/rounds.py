@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pytest_flagperf import children
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf import result as results
@@ -221,7 +222,7 @@ class Round:
         """What the job gets of this process' environment; in a container only what means the same in there."""
         if self.container is not None:
             return containers.carried({name: os.environ[name] for name in masked_environment(os.environ)})
-        return {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
+        return children.without_pytest()
 
     def _contain(self, environment: dict[str, str]) -> None:
         """What the vendor says of the environment in containers; one with the leased devices alone needs no choice."""

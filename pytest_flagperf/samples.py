@@ -301,7 +301,7 @@ def _counted(samples: Sequence[Sample], window: Window) -> float | None:
     No device draws nothing: a counter that stands still does not count.
     """
     points = [(one.monotonic, one.figures["energy"]) for one in samples if "energy" in one.figures]
-    around = list(itertools.pairwise(points_around(points, window)))
+    around = list(itertools.pairwise(_points_around(points, window)))
     if any(after[1] < before[1] or after[0] - before[0] > LONGEST_GAP for before, after in around):
         return None
     ends = [_interpolated(points, moment) for moment in window]
@@ -315,12 +315,12 @@ def _integral(points: Sequence[tuple[float, float]], window: Window) -> float | 
         return None
     inside = [point for point in points if window[0] < point[0] < window[1]]
     line = [(window[0], ends[0]), *inside, (window[1], ends[1])]
-    if any(after[0] - before[0] > LONGEST_GAP for before, after in itertools.pairwise(points_around(points, window))):
+    if any(after[0] - before[0] > LONGEST_GAP for before, after in itertools.pairwise(_points_around(points, window))):
         return None
     return math.fsum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(line))
 
 
-def points_around(points: Sequence[tuple[float, float]], window: Window) -> list[tuple[float, float]]:
+def _points_around(points: Sequence[tuple[float, float]], window: Window) -> list[tuple[float, float]]:
     """The points in the window, and the one before and the one after it."""
     before = [point for point in points if point[0] <= window[0]][-1:]
     after = [point for point in points if point[0] >= window[1]][:1]

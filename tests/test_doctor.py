@@ -168,10 +168,12 @@ def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict]]:
 
 
 def test_the_doctor_names_a_foreign_process_an_unknown_chip_and_a_framework_that_sees_nothing(
-    acme, capsys, monkeypatch: pytest.MonkeyPatch
+    acme, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     acme(GOOD, f"device 0\ndevice 1\nprocess 1 {os.getpid()}\n-----\n")
-    monkeypatch.setattr(doctor, "_ASK_FRAMEWORK", 'print(\'FLAGPERF {"version": "9.9", "devices": 0}\')')
+    blind = tmp_path / "present.py"
+    blind.write_text('print(\'{"version": "9.9", "devices": 0}\')\n')
+    monkeypatch.setattr(doctor, "_PRESENT", blind)
     monkeypatch.setattr(doctor, "find_spec", lambda name: object())
     assert main(["doctor", "--vendor=acme", "--json"]) == 1
     found = findings(capsys)

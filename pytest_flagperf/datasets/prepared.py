@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pytest_flagperf import children
 from pytest_flagperf.datasets.model import Dataset
 from pytest_flagperf.datasets.model import FoundDataset
 from pytest_flagperf.datasets.storage import check_space
@@ -231,12 +231,11 @@ def _run_child(job: Job, folder: Path, lock: int, say: Callable[[str], None]) ->
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [
-                sys.executable, "-m", "pytest_flagperf.datasets", command, function, str(folder),
-                json.dumps(dict(job.argument)),
-            ],
+            children.command(
+                "pytest_flagperf.datasets", command, function, str(folder), json.dumps(dict(job.argument))
+            ),
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env=children.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -267,13 +266,6 @@ def _reason(status: int, last_words: str) -> str:
         return last_words or f"exit status {status}"
     killed = f"its process was killed by {signal.Signals(-status).name}; is there enough memory?"
     return f"{killed} {last_words}".rstrip()
-
-
-def _python_path() -> str:
-    """This package for the child, wherever pytest found it, then what the user set; absolute, as cwd differs."""
-    own = str(Path(__file__).resolve().parents[2])
-    users = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return os.pathsep.join([own, *users])
 
 
 def _listen(lines: Iterable[str], say: Callable[[str], None]) -> dict[str, Any]:

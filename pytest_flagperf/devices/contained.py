@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,12 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_flagperf import children
 from pytest_flagperf.devices import bounded
 from pytest_flagperf.devices import outputs
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.probe import Library
+from pytest_flagperf.devices.probe import processes_of
 from pytest_flagperf.devices.reading import Process
 from pytest_flagperf.devices.reading import Reading
 from pytest_flagperf.devices.vendor import Probe
@@ -53,11 +54,9 @@ class Contained:
             self._fresh = False
             return self._last
         file = str(self.vendor.directory / "vendor.toml")
-        argv = [sys.executable, "-P", "-m", "pytest_flagperf.devices.contained", file, self.probe.library]
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+        argv = children.command("pytest_flagperf.devices.contained", file, self.probe.library)
         try:
-            printed = bounded.run(argv, timeout=self.timeout, env={**os.environ, "PYTHONPATH": path})
+            printed = bounded.run(argv, timeout=self.timeout, env=children.environment())
             answer = msgspec.json.decode(printed, type=_Answer)
         except (ProbeError, msgspec.DecodeError) as error:
             raise ProbeError(f"{self.vendor.name}: {self.source} failed: {error}") from error
@@ -68,8 +67,7 @@ class Contained:
 
     def processes(self) -> dict[int, tuple[Process, ...]] | None:
         """The processes on each device, of the last look."""
-        told = {one.index: one.processes for one in self._last if one.processes is not None}
-        return told or None
+        return processes_of(self._last)
 
     def hurry(self, seconds: float) -> None:
         """End a call after so long."""

@@ -97,28 +97,28 @@ def leased(
 
 def holder(vendor: str, device: int) -> str:
     """Who holds a device, as it wrote itself into the lock file, for messages; empty where nobody did."""
-    try:
-        handle = os.open(_path(vendor, str(device)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return str(_read(handle) or "")
-    finally:
-        os.close(handle)
+    with _looked_into(vendor, device) as handle:
+        return str(_read(handle) or "") if handle is not None else ""
 
 
 def held_by(vendor: str, device: int) -> str:
     """Who holds a device now, for a person who looks; empty where nobody does, whatever a dead holder left written."""
+    with _looked_into(vendor, device) as handle:
+        if handle is None or _lock(handle, fcntl.LOCK_SH):
+            return ""
+        return str(_read(handle) or "somebody")
+
+
+@contextlib.contextmanager
+def _looked_into(vendor: str, device: int) -> Iterator[int | None]:
+    """The lock file of a device, open for reading; ``None`` where there is none that can be read."""
     try:
         handle = os.open(_path(vendor, str(device)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return ""
+        yield None
+        return
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return str(_read(handle) or "somebody")
-    else:
-        return ""
+        yield handle
     finally:
         os.close(handle)
 

@@ -21,18 +21,24 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
 
+import psutil
+
+from pytest_flagperf import children
+from pytest_flagperf.devices import probe
+from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.devices.bounded import Cancelled
+from pytest_flagperf.devices.probe import IDENTITY
+from pytest_flagperf.devices.reading import Reading
+from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.launch import processes
 
-
-if TYPE_CHECKING:
-    from pytest_flagperf.devices.reading import Reading
 
 MONITOR = "monitor.jsonl"
 MONITOR_LOG = "monitor.log"
@@ -69,13 +75,9 @@ def watching(spec: Spec) -> Iterator[subprocess.Popen[bytes]]:
 
     Gives its process, which tells whether it still lives.
     """
-    # Its own imports must not depend on where pytest was called, nor on what the job's environment sets.
-    root = str(Path(__file__).resolve().parents[2])
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_CORE_"))}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, env.get("PYTHONPATH", ""))))
     mark = uuid.uuid4().hex
-    env[MONITOR_VARIABLE] = mark
-    argv = [sys.executable, "-P", "-m", "pytest_flagperf.devices.monitor", json.dumps(spec._asdict())]
+    env = {**children.environment(children.without_pytest()), MONITOR_VARIABLE: mark}
+    argv = children.command("pytest_flagperf.devices.monitor", json.dumps(spec._asdict()))
     with open(Path(spec.output).with_name(MONITOR_LOG), "ab") as log:
         monitor = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
@@ -116,8 +118,7 @@ class Monitor:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.file = open(spec.output, "ab", buffering=0)  # noqa: SIM115 (lives as long as the process)
-        self._vendor: Any = None
-        self._prober: Any = None
+        self._prober: probe.Prober | None = None
         self._processes_due = 0.0
         self._longest_look = 0.0
         self._said: dict[int, object] = {}
@@ -125,6 +126,11 @@ class Monitor:
         self._problem = ""
         self._seen_host = False
         self._blind = False
+
+    @cached_property
+    def vendor(self) -> Vendor:
+        """The vendor whose devices are watched; read here, where an error of its file is a gap."""
+        return vendors.load(Path(self.spec.vendor_file))
 
     def run(self) -> None:
         """Look until told to end."""
@@ -147,7 +153,7 @@ class Monitor:
                 if select.select([0], [], [], max(0.0, due - now))[0] and not os.read(0, 4096):
                     self._look_last()
                     break
-        except _cancelled():
+        except Cancelled:
             self._look_last()
         self._close()
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -189,13 +195,11 @@ class Monitor:
         if self._prober is not None and self._identity and not self._problem:
             self._prober.hurry(min(max(_LAST_LOOK, 2 * self._longest_look), _LONGEST_LAST_LOOK))
             self._processes_due = 0.0
-            with contextlib.suppress(_cancelled()):
+            with contextlib.suppress(Cancelled):
                 self._look()
 
     def _figures(self, reading: Reading) -> dict[str, Any]:
         """What is known of a device now; who it is only where that is news: a day has 86,400 lines a device."""
-        from pytest_flagperf.devices.probe import IDENTITY
-
         known = {k: v for k, v in asdict(reading).items() if v is not None and k not in ("index", "processes")}
         identity = {k: known[k] for k in IDENTITY if k in known}
         if self._identity.get(reading.index) == identity:
@@ -203,15 +207,10 @@ class Monitor:
         self._identity[reading.index] = identity
         return known
 
-    def _open(self) -> Any:
-        if self._prober is None:
-            from pytest_flagperf.devices import probe
-            from pytest_flagperf.devices import vendor
-
-            self._vendor = self._vendor or vendor.load(Path(self.spec.vendor_file))
-            if not self._vendor.probe:
-                return None
-            self._prober = probe.prober(self._vendor, cancel=0, contained=False)
+    def _open(self) -> probe.Prober | None:
+        """What asks the driver; ``None`` for a vendor that has no way to."""
+        if self._prober is None and self.vendor.probe:
+            self._prober = probe.prober(self.vendor, cancel=0, contained=False)
             self._write("monitor_source", source=self._prober.source)
         return self._prober
 
@@ -230,7 +229,7 @@ class Monitor:
         # What failed may come back in another state.
         self._close()
 
-    def _look_at_processes(self, prober: Any) -> None:
+    def _look_at_processes(self, prober: probe.Prober) -> None:
         try:
             told = prober.processes()
         except FlagPerfError as error:
@@ -239,10 +238,10 @@ class Monitor:
                 self._write("processes_gap", error=str(error)[:2000])
             self._blind = True
             return
-        except _cancelled():
+        except Cancelled:
             return  # the job is over, which the loop will see next
         # Everybody uses the host's own processor.
-        if told is None and not self._blind and not self._vendor.shared:
+        if told is None and not self._blind and not self.vendor.shared:
             self._write("processes_gap", error=f"{prober.source} lists no processes")
             self._blind = True
         for index in self.spec.devices:
@@ -261,8 +260,6 @@ class Monitor:
             self._said[index] = foreign or unseen
 
     def _look_at_host(self) -> None:
-        import psutil
-
         memory = psutil.virtual_memory()
         busy = psutil.cpu_percent(interval=None)
         # The first percentage has no interval to be of.
@@ -279,12 +276,6 @@ class Monitor:
         except OSError as error:
             # A full disk: the samples are lost, and a gap shows it; the job finds out for itself.
             print(f"cannot write {self.spec.output}: {error}", flush=True)
-
-
-def _cancelled() -> type[BaseException]:
-    from pytest_flagperf.devices.bounded import Cancelled
-
-    return Cancelled
 
 
 def belongs(pid: int, round_name: str, owner: int) -> bool | None:

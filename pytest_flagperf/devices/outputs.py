@@ -20,6 +20,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from typing import Any
 
+import msgspec
+
 from pytest_flagperf.devices.reading import FIELDS
 from pytest_flagperf.devices.reading import UNITS
 from pytest_flagperf.devices.reading import Process
@@ -153,8 +155,6 @@ def _csv(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]:
             inside = re.search(r"\[([^\]]+)\]$", header[place])
             if inside:
                 units[field] = inside[1]
-    import msgspec
-
     output = msgspec.structs.replace(output, units=units)
     found = []
     for number, row in enumerate(rows):
@@ -254,7 +254,7 @@ def _pattern(text: str, output: Output, unknown: Sequence[str]) -> list[Reading]
     begun = 0
     for layout in output.layouts:
         matches = list(re.finditer(layout.device, text, re.MULTILINE))
-        starts = sum(1 for _ in re.finditer(layout.start, text, re.MULTILINE)) if layout.start else len(matches)
+        starts = sum(1 for _ in re.finditer(layout.start, text, re.MULTILINE))
         if matches and starts <= len(matches):
             return _matched(text, layout, matches, unknown)
         if matches:

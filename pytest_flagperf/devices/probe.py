@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -94,22 +94,20 @@ class Program:
 
     def processes(self) -> dict[int, tuple[Process, ...]] | None:
         """The processes on each device, by the second command where there is one, else of the last look."""
-        if not self.probe.processes:
-            told = {one.index: one.processes for one in self._last if one.processes is not None}
-            if not told and any(layout.process for layout in self.vendor.output[self.probe.output].layouts):
-                raise ProbeError(
-                    f"{self.vendor.name}: the processes in the output {self.probe.output} cannot be told: their table "
-                    "is not there, or no rule closes it"
-                )
-            return told or None
-        listed = self._call(self.probe.processes, self.probe.processes_output)
-        joined = {one.index: _joined(one, listed) for one in self._last}
-        if all(processes is None for processes in joined.values()):
+        if self.probe.processes:
+            output = self.probe.processes_output
+            listed = self._call(self.probe.processes, output)
+            told = processes_of(replace(one, processes=_joined(one, listed)) for one in self._last)
+        else:
+            output = self.probe.output
+            told = processes_of(self._last)
+        meant = self.probe.processes or any(layout.process for layout in self.vendor.output[output].layouts)
+        if told is None and meant:
             raise ProbeError(
-                f"{self.vendor.name}: the processes in the output {self.probe.processes_output} cannot be told: their "
-                "table is not there, or no rule closes it"
+                f"{self.vendor.name}: the processes in the output {output} cannot be told: their table is not there, "
+                "or no rule closes it"
             )
-        return {index: processes for index, processes in joined.items() if processes is not None}
+        return told
 
     def hurry(self, seconds: float) -> None:
         """End a call after so long; who closed the descriptor has been heard."""
@@ -158,8 +156,7 @@ class Library:
 
     def processes(self) -> dict[int, tuple[Process, ...]] | None:
         """The processes on each device, of the last look."""
-        told = {one.index: one.processes for one in self._last if one.processes is not None}
-        return told or None
+        return processes_of(self._last)
 
     def hurry(self, seconds: float) -> None:
         """Nothing: a call of a library cannot be ended."""
@@ -168,6 +165,11 @@ class Library:
         """Close the library."""
         with contextlib.suppress(Exception):  # of a device that is gone, say: it has nothing more to tell
             self.object.close()
+
+
+def processes_of(readings: Iterable[Reading]) -> dict[int, tuple[Process, ...]] | None:
+    """The processes by device; ``None`` where no reading tells of any, or that there are none."""
+    return {one.index: one.processes for one in readings if one.processes is not None} or None
 
 
 def _joined(device: Reading, listed: Sequence[Reading]) -> tuple[Process, ...] | None:
@@ -249,12 +251,6 @@ def looked_for(vendor: Vendor) -> str:
     if vendor.detection.pci_vendors and nodes:
         parts[-1] += f" with a PCI device of vendor {' or '.join(vendor.detection.pci_vendors)}"
     return "; ".join(parts) or "the vendor file says neither how to ask for devices nor which nodes they have"
-
-
-def with_index(readings: Sequence[Reading], indices: Sequence[int]) -> list[Reading]:
-    """The readings of the devices ``indices``, in that order; a device that is not there is left out."""
-    by_index: Mapping[int, Reading] = {one.index: one for one in readings}
-    return [by_index[index] for index in indices if index in by_index]
 
 
 def without_processes(one: Reading) -> Reading:

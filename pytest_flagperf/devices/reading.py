@@ -144,6 +144,11 @@ def is_unknown(text: str, more: Iterable[str] = ()) -> bool:
     return folded in UNKNOWN or folded in {one.casefold() for one in more}
 
 
+def _unit(written: str) -> str:
+    # Tools are free with capitals; here they would make a milliwatt of a megawatt.
+    return "" if written in ("MW", "MJ") else _SPELLINGS.get(written.casefold(), "")
+
+
 def quantity(field: str, text: str, unit: str = "", *, unknown: Iterable[str] = ()) -> float | None:
     """The figure in a cell, in the field's own unit; ``None`` for a cell without a value.
 
@@ -157,7 +162,7 @@ def quantity(field: str, text: str, unit: str = "", *, unknown: Iterable[str] = 
         raise ProbeError(f"{field}: {text.strip()!r} is no figure")
     written = match[2]
     # N/A % and the like: the unit is printed, the value is not.
-    found = _SPELLINGS.get(written.casefold(), "") if written not in ("", "MW", "MJ") else "" if written else unit
+    found = _unit(written) if written else unit
     allowed, least, most = _FIGURES[field]
     if not found:
         raise ProbeError(f"{field}: {text.strip()!r} has no unit" if not written else f"{field}: unit {written!r}")

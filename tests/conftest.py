@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 import uuid
@@ -82,3 +83,10 @@ def suite(pytester: pytest.Pytester) -> Path:
     target = pytester.path / "suite"
     shutil.copytree(ROOT / "tests" / "suite", target, ignore=shutil.ignore_patterns("__pycache__"))
     return target
+
+
+def switches(pid: int) -> tuple[int, float]:
+    """How often a process has gone to sleep of its own accord, and the seconds it has had a processor."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    used = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.M)[1]), used

@@ -26,6 +26,7 @@ import pytest
 
 from pytest_flagperf import DeviceUnavailable
 from pytest_flagperf.devices import lease
+from tests.conftest import switches
 from tests.conftest import wait_for
 
 
@@ -328,19 +329,20 @@ def test_who_gives_up_waiting_leaves_the_queue(holder, lock_directory):
 
 
 def test_waiting_costs_next_to_nothing(holder, waiter):
-    """Both the first in the queue and the one behind it; CPU time as the kernel counts it, over two seconds."""
+    """Both the first in the queue and the one behind it sleep, and wake no more often than a tick asks for.
+
+    Counted by the kernel, as the processor time of a wake-up depends on what else runs on the machine.
+    """
     eight = ",".join(map(str, range(8)))
     assert holder(eight, 8).stdout.readline() == "0 1 2 3 4 5 6 7\n"
     waiting = [waiter(eight, 8), waiter(eight, 1)]
 
-    def spent() -> list[float]:
-        return [int(Path(f"/proc/{one.pid}/schedstat").read_text().split()[0]) / 1e9 for one in waiting]
-
-    before, since = spent(), time.monotonic()
+    before, since = [switches(one.pid) for one in waiting], time.monotonic()
     assert not wait_for(lambda: any(one.poll() is not None for one in waiting), 2)
-    elapsed = time.monotonic() - since
-    shares = [(after - start) / elapsed for start, after in zip(before, spent(), strict=True)]
-    assert max(shares) < 0.01, shares
+    after, elapsed = [switches(one.pid) for one in waiting], time.monotonic() - since
+    for (slept, used), (slept_before, used_before) in zip(after, before, strict=True):
+        assert 5 < slept - slept_before < 1.5 * elapsed / lease.TICK
+        assert used - used_before < 0.2 * elapsed
 
 
 @pytest.mark.parametrize(

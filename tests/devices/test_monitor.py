@@ -138,7 +138,7 @@ def test_it_ends_at_once_while_its_driver_hangs(acme, tmp_path: Path):
         while not lines(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.02)
         began = time.monotonic()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 3.0
     assert lines(tmp_path)[-1]["event"] == "monitor_end"
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+# Modules of ``commands/``: each has ``add(commands)``, and imports what it needs when it runs.
+COMMANDS: tuple[str, ...] = ()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 1 where something asked about is not well, 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="flagperf", description="AI-hardware benchmarks as pytest tests.")
@@ -25,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (_about_results, _about_host, _about_flagperf, _about_operators):
         add(commands)
+    for module in COMMANDS:
+        import_module(f"pytest_flagperf.commands.{module}").add(commands)
 
     chosen = parser.parse_args(arguments)
     try:

@@ -78,3 +78,15 @@ class TargetMissed(AssertionError):
 
 class WrongResult(AssertionError):
     """An operator's kernel gave a wrong answer: how fast it is, is of no interest."""
+
+
+class Regressed(AssertionError):
+    """A metric is worse than its baseline, by more than its tolerance and its noise."""
+
+
+class Undecided(AssertionError):
+    """The rounds do not tell whether a metric is worse than its baseline, and ``--on-inconclusive`` asks to know."""
+
+
+class RequirementMissed(AssertionError):
+    """A figure derived from several cases does not hold what ``--require`` asks for."""

@@ -21,7 +21,7 @@ from pytest_flagperf import metrics
 from pytest_flagperf.errors import ReplayError
 
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 
 class MetricValue(msgspec.Struct, frozen=True):
@@ -64,8 +64,44 @@ class ErrorResult(msgspec.Struct, frozen=True):
         return None if error is None else cls(type(error).__name__, str(error))
 
 
+class SpreadResult(msgspec.Struct, frozen=True):
+    """How a figure came of its rounds.
+
+    ``samples`` are the rounds' figures in their order, those that were dropped included. ``method`` is ``single``,
+    ``median`` or ``olympic mean``. ``low`` and ``high`` are the 95 % confidence interval of the figure and ``cv`` the
+    coefficient of variation of the samples; null where there are too few of them.
+    """
+
+    samples: list[float]
+    method: str
+    low: float | None = None
+    high: float | None = None
+    cv: float | None = None
+
+
+class ComparisonResult(msgspec.Struct, frozen=True):
+    """A metric beside its baseline.
+
+    ``verdict`` is ``passed``, ``regressed``, ``improved``, ``inconclusive``, ``no baseline`` or ``not comparable``.
+    ``change`` is measured / baseline - 1, and ``interval`` its confidence interval. ``method`` says how it was judged,
+    ``tolerance`` what change does not count, as a ratio. ``reasons`` says which fields differ, or what is missing.
+    """
+
+    metric: str
+    verdict: str
+    value: float | None
+    baseline: float | None = None
+    change: float | None = None
+    interval: list[float] | None = None
+    method: str = ""
+    tolerance: float | None = None
+    samples: list[float] = []
+    source: str = ""
+    reasons: list[str] = []
+
+
 class RoundResult(msgspec.Struct, frozen=True):
-    """One execution of the case."""
+    """One execution of the case; ``dropped`` says why it does not count, and is empty where it does."""
 
     round: int
     seed: int | None
@@ -75,6 +111,7 @@ class RoundResult(msgspec.Struct, frozen=True):
     evaluations: list[EvaluationResult] = []
     precision: dict[str, Any] = {}
     error: ErrorResult | None = None
+    dropped: str = ""
 
 
 class SettingResult(msgspec.Struct, frozen=True):
@@ -125,7 +162,8 @@ class Result(msgspec.Struct, frozen=True):
     """``result.json``: one case of one session.
 
     ``operator`` is what there is of an operator beside its metrics: problem, method, peak, roofline, samples. Operators
-    have no directory each; their results are lines of ``results.jsonl``.
+    have no directory each; their results are lines of ``results.jsonl``. ``stack`` is the software that the figures
+    depend on, name → version. ``code`` is the digest of the code and the configuration that made the result.
     """
 
     case: CaseInfo
@@ -141,6 +179,10 @@ class Result(msgspec.Struct, frozen=True):
     notes: list[str] = []
     error: ErrorResult | None = None
     operator: dict[str, Any] = {}
+    spreads: dict[str, SpreadResult] = {}
+    comparisons: list[ComparisonResult] = []
+    stack: dict[str, str] = {}
+    code: str = ""
     schema_version: str = SCHEMA_VERSION
 
 

@@ -15,8 +15,14 @@ INVALID = "invalid"
 # Of operators: the kernel's answer is wrong; the framework has no such kernel on this device.
 WRONG = "wrong"
 UNSUPPORTED = "unsupported"
+# Of comparisons with a baseline.
+REGRESSED = "regressed"
+IMPROVED = "improved"
+INCONCLUSIVE = "inconclusive"
+NO_BASELINE = "no baseline"
+NOT_COMPARABLE = "not comparable"
 # With these nothing is amiss.
-WELL = (PASSED, UNSUPPORTED)
+WELL = (PASSED, UNSUPPORTED, IMPROVED, NO_BASELINE, NOT_COMPARABLE)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The commands of ``flagperf``, a module each: ``add`` declares one, and it imports what it needs when it runs."""

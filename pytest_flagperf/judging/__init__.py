@@ -1,0 +1,1 @@
+"""Is it good enough, and is it worse than before? Statistics over rounds, baselines, curves, derived figures."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Modules of ``commands/``: each has ``add(commands)``, and imports what it needs when it runs.
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("bundle", "compare", "history", "rebase", "report", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

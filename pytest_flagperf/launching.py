@@ -7,23 +7,34 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from pytest_flagperf import metrics
 from pytest_flagperf import replay
 from pytest_flagperf import result as results
+from pytest_flagperf import sessions
 from pytest_flagperf import verdict
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.devices import lease as leases
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import LaunchFailed
+from pytest_flagperf.errors import Regressed
+from pytest_flagperf.judging import gate as gating
+from pytest_flagperf.judging import provenance
+from pytest_flagperf.judging import resume as resuming
+from pytest_flagperf.judging import rounds as judging
 from pytest_flagperf.measured import Measured
+from pytest_flagperf.perflog import Event
 from pytest_flagperf.provision import Data
 from pytest_flagperf.provision import Devices
 from pytest_flagperf.reports.progress import Progress
@@ -47,6 +58,7 @@ class Attempt:
     devices: list[int] = field(default_factory=list)
     chip: str | None = None
     container: dict[str, str] = field(default_factory=dict)
+    guard: Callable[[Event], None] | None = None
 
     def note(self, measured: Measured) -> None:
         """Keep what a round says about itself."""
@@ -63,34 +75,69 @@ class Launcher:
         self.progress = progress
 
     def run(self, case: ResolvedCase, devices: Devices, dataset: Data) -> Run:
-        """Run all rounds of ``case`` and give what was measured.
+        """Run all rounds of ``case``, judge them, and give what was measured.
 
-        Raises a ``FlagPerfError`` where the measurement could not be made or trusted. Either way a ``result.json`` is
-        written and handed to the reports first.
+        Raises a ``FlagPerfError`` where the measurement could not be made or trusted, and ``Regressed`` where a round
+        was stopped because it left the band of its baseline's curves. Either way a ``result.json`` is written and
+        handed to the reports first.
         """
         __tracebackhide__ = True
+        case = replace(case, node_id=self.item.nodeid)
         directory = self._directory(case)
         attempt = Attempt(notes=[*case.notes, *self._unwatched(case)])
-        failed: FlagPerfError | None = None
+        failed: FlagPerfError | Regressed | None = None
         try:
+            taken = self._resumed(case, directory, attempt)
+            if taken is not None:
+                return self._run(case, taken, directory)
             if case.recorded is not None:
                 self._replay(case, attempt)
             else:
                 self._launch(case, devices, dataset, directory, attempt)
-        except FlagPerfError as error:
+            result = self._result(case, dataset, attempt, None)
+            self.session.gate.refuse_too_fast(result)
+        except (FlagPerfError, Regressed) as error:
             failed = error
         except OSError as error:
             failed = LaunchFailed(f"the job in {directory} could not be run: {error}")
             failed.__cause__ = error
-        result = self._record(case, directory, dataset, attempt, failed)
         if failed is not None:
+            self._record(case, self._result(case, dataset, attempt, failed), directory, failed)
             raise failed
-        return Run(case, result, directory)
+        return self._run(case, self._record(case, result, directory), directory)
+
+    def _run(self, case: ResolvedCase, result: results.Result, directory: Path) -> Run:
+        return Run(case, result, directory, self.session.options.on_inconclusive)
+
+    def _resumed(self, case: ResolvedCase, directory: Path, attempt: Attempt) -> results.Result | None:
+        """The case's result of the session in ``--resume``, taken over and judged anew; ``None`` where it runs."""
+        resume = self.session.resume
+        if resume is None or case.recorded is not None:
+            return None
+        stack = provenance.stack(self.session, case.selection.framework)
+        offer = resume.case(case, provenance.digest(case), stack, self.session.options.rounds)
+        attempt.notes += [offer.reason] if offer.reason else []
+        if offer.result is None:
+            return None
+        taken = resume.take(offer, directory)
+        self.session.ledger(
+            "resumed",
+            case=case.id,
+            test=case.node_id,
+            session=resume.name,
+            directory=str(directory),
+            rounds=resuming.rounds_of(taken),
+        )
+        judged = self.session.gate.judged(msgspec.structs.replace(taken, rerun=self.session.rerun(self.item)))
+        publish(self.session, self.item, judged, directory)
+        return judged
 
     def refuse(self, case: ResolvedCase, failed: FlagPerfError) -> None:
         """Record a case that could not even start: no device, no dataset."""
         __tracebackhide__ = True
-        self._record(case, self._directory(case), Data(case.scale.dataset), Attempt(), failed)
+        case = replace(case, node_id=self.item.nodeid)
+        result = self._result(case, Data(case.scale.dataset), Attempt(), failed)
+        self._record(case, result, self._directory(case), failed)
 
     def _unwatched(self, case: ResolvedCase) -> list[str]:
         if case.recorded is not None or self.session.vendor.shared or self.session.options.monitor is not None:
@@ -127,13 +174,60 @@ class Launcher:
         ) as lease:
             attempt.devices += lease.devices
             with self._entered(case, devices, lease):
-                for number in range(1, self.session.options.rounds + 1):
-                    one = Round(self.session, case, directory, number, lease, dataset, self.progress)
-                    try:
-                        attempt.note(one.run(attempt.rounds))
-                    finally:
-                        attempt.container = one.container.record() if one.container else {}
+                attempt.guard = self.session.gate.guard(self._result(case, dataset, attempt, None))
+
+                def one_round(number: int, of: int) -> None:
+                    self._round(case, directory, lease, dataset, attempt, number, of)
+
+                rounds = self.session.options.rounds
+                for number in range(1, rounds + 1):
+                    one_round(number, rounds)
+                self._decide(case, dataset, attempt, one_round)
         self.progress.end()
+
+    def _round(
+        self,
+        case: ResolvedCase,
+        directory: Path,
+        lease: leases.Lease,
+        dataset: Data,
+        attempt: Attempt,
+        number: int,
+        of: int,
+    ) -> None:
+        __tracebackhide__ = True
+        one = Round(self.session, case, directory, number, lease, dataset, self.progress, of=of, guard=attempt.guard)
+        try:
+            attempt.note(one.run(attempt.rounds))
+        except Regressed:
+            if not judging.may_drop(attempt.rounds, case.targets, of):
+                raise
+        finally:
+            attempt.container = one.container.record() if one.container else {}
+
+    def _decide(
+        self, case: ResolvedCase, dataset: Data, attempt: Attempt, one_round: Callable[[int, int], None]
+    ) -> None:
+        """Add rounds until the comparison with the baseline is decided, or what was granted is spent."""
+        __tracebackhide__ = True
+        if self.session.options.on_inconclusive != "rerun":
+            return
+        options, started, first = self.session.options, time.monotonic(), len(attempt.rounds)
+        limit, spent = options.rerun_budget, ""
+        while not spent and self._result(case, dataset, attempt, None).verdict == verdict.INCONCLUSIVE:
+            wanted = gating.next_rounds(len(attempt.rounds), options.max_rounds)
+            spent = "--max-rounds" if wanted == len(attempt.rounds) else ""
+            while not spent and len(attempt.rounds) < wanted:
+                took = time.monotonic() - started
+                each = took / max(1, len(attempt.rounds) - first)
+                if limit is not None and took + each > limit:
+                    spent = "--rerun-budget"
+                else:
+                    one_round(len(attempt.rounds) + 1, wanted)
+        if len(attempt.rounds) > first:
+            attempt.notes.append(f"rounds added to decide the comparison: {len(attempt.rounds) - first}")
+        if spent and self._result(case, dataset, attempt, None).verdict == verdict.INCONCLUSIVE:
+            attempt.notes.append(f"not decided after {len(attempt.rounds)} rounds, which is all that {spent} grants")
 
     @contextlib.contextmanager
     def _entered(self, case: ResolvedCase, devices: Devices, lease: leases.Lease) -> Iterator[None]:
@@ -159,32 +253,67 @@ class Launcher:
             attempt.note(measured)
 
     def _record(
-        self, case: ResolvedCase, directory: Path, dataset: Data, attempt: Attempt, failed: FlagPerfError | None
+        self,
+        case: ResolvedCase,
+        result: results.Result,
+        directory: Path,
+        failed: FlagPerfError | Regressed | None = None,
     ) -> results.Result:
-        """Judge what there is, write it, hand it to the reports; completes the message of ``failed``."""
+        """Write the result and hand it to the reports; completes the message of ``failed``."""
         __tracebackhide__ = True
-        figures = [figures_of(one) for one in attempt.rounds]
-        judged = judge_rounds(case.targets, figures) if case.role == "convergence" else ()
-        rerun = self.session.rerun(self.item)
+        left = judging.chosen(judging.unaccounted(self._ledger(case, directory), result))
+        result = msgspec.structs.replace(result, notes=[*result.notes, *left])
+        publish(self.session, self.item, result, directory)
+        if failed is not None:
+            # The message is completed here, where the case, its files and the way to run it again are known.
+            rerun = shlex.join(result.rerun)
+            failed.args = (f"{case.label}: {failed}\nresult: {directory / 'result.json'}\nrerun:  {rerun}",)
+        return result
+
+    def _result(
+        self, case: ResolvedCase, dataset: Data, attempt: Attempt, failed: FlagPerfError | Regressed | None
+    ) -> results.Result:
+        """What there is so far, judged."""
+        targets = case.targets if case.role == "convergence" else ()
+        rounds = judging.drop(attempt.rounds, targets) if failed is None else attempt.rounds
+        judged = judge_rounds(targets, [figures_of(one) for one in rounds if not one.dropped])
+        figures, spreads = judging.of_rounds(rounds) if failed is None else ({}, {})
         result = build_result(
-            replace(case, node_id=self.item.nodeid),
-            verdict.INVALID if failed is not None else verdict.of_targets(judged),
-            metrics.summarize(figures) if failed is None else {},
+            case,
+            _outcome(judged, failed),
+            figures,
             judged,
-            attempt.rounds,
+            rounds,
             dataset,
             attempt.devices,
             notes=attempt.notes,
             chip=attempt.chip or self._chip(case),
             ran=self._surroundings(case, attempt),
-            rerun=rerun,
+            rerun=self.session.rerun(self.item),
             error=failed,
+            spreads=spreads,
+            stack=self._stack(case, [Path(one.directory) for one in rounds]),
+            code=provenance.digest(case),
         )
-        publish(self.session, self.item, result, directory)
-        if failed is not None:
-            # The message is completed here, where the case, its files and the way to run it again are known.
-            failed.args = (f"{case.label}: {failed}\nresult: {directory / 'result.json'}\nrerun:  {shlex.join(rerun)}",)
-        return result
+        return self.session.gate.judged(result) if failed is None else self.session.gate.stopped(result)
+
+    def _stack(self, case: ResolvedCase, rounds: Sequence[Path]) -> dict[str, str]:
+        """The software in force: of a replay what its ranks recorded, and nothing of what is installed here."""
+        if case.recorded is not None:
+            return provenance.recorded(rounds)
+        return provenance.stack(self.session, case.selection.framework, rounds)
+
+    def _ledger(self, case: ResolvedCase, directory: Path) -> list[dict[str, Any]]:
+        """The lines that may tell of rounds which do not count: of an earlier attempt, or beside what is replayed."""
+        if case.recorded is not None:
+            return sessions.ledger(case.recorded.directory.parent)
+        return sessions.ledger(self.session.directory) if "~" in directory.name else []
+
+
+def _outcome(judged: Sequence[verdict.Judged], failed: FlagPerfError | Regressed | None) -> str:
+    if failed is None:
+        return verdict.of_targets(judged)
+    return verdict.REGRESSED if isinstance(failed, Regressed) else verdict.INVALID
 
 
 def publish(session: Session, item: pytest.Item, result: results.Result, directory: Path) -> None:

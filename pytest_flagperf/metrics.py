@@ -16,6 +16,7 @@ from typing import Any
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.judging import statistics
 from pytest_flagperf.perflog import Event
 
 
@@ -80,6 +81,14 @@ for _name, _unit, _better, _description in (
     ("ecc_errors", "1", "lower", "uncorrected memory errors that the devices counted during the job"),
     ("cpu_utilization", "ratio", "lower", "mean utilization of the host's processors"),
     ("host_memory_used", "GiB", "lower", "highest memory in use on the host"),
+):
+    register(_name, _unit, _better, _description)
+
+# Of several cases of a session together.
+for _name, _unit, _better, _description in (
+    ("amp_speedup", "ratio", "higher", "p_train in amp / p_train in fp32, same topology"),
+    ("scaling_efficiency", "ratio", "higher", "p_train at n devices / (n x p_train at 1), same precision and batch"),
+    ("reference_ratio", "ratio", "higher", "a rate / the published one of another chip; of a time the reciprocal"),
 ):
     register(_name, _unit, _better, _description)
 
@@ -286,20 +295,11 @@ def refuse_impossible(found: Mapping[str, float]) -> None:
 
 
 def summarize(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One figure a metric over several rounds: the median, from five rounds on the olympic mean.
+    """One figure a metric over several rounds, see :func:`pytest_flagperf.judging.statistics.summarize`.
 
-    The olympic mean drops the lowest and the highest (MLPerf Training's rule). A metric that any round lacks is
-    absent.
+    A metric that any round lacks is absent.
     """
     if not rounds:
         return {}
     shared = [name for name in rounds[0] if all(name in one for one in rounds)]
-    return {name: _middle(sorted(one[name] for one in rounds)) for name in shared}
-
-
-def _middle(ordered: Sequence[float]) -> float:
-    count = len(ordered)
-    if count >= 5:
-        return math.fsum(ordered[1:-1]) / (count - 2)
-    half = count // 2
-    return ordered[half] if count % 2 else (ordered[half - 1] + ordered[half]) / 2
+    return {name: statistics.summarize([one[name] for one in rounds]).value for name in shared}

@@ -49,7 +49,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def _imported(start: Path, folder: Path, suite: Path) -> tuple[list[Path], list[str]]:
-    """The modules of ``folder`` that ``start`` imports, over all steps, and the names of what is imported elsewhere.
+    """The modules of ``folder`` that ``start`` imports, over all steps, and the names of what is imported elsewhere."""
+    seen, outside = reached(start, folder, suite)
+    own = sorted(path for path in seen - {start} if path.is_relative_to(folder))
+    return own, sorted(outside - set(sys.stdlib_module_names) - {"pytest_flagperf"})
+
+
+def reached(start: Path, folder: Path, suite: Path) -> tuple[set[Path], set[str]]:
+    """``start`` and every module of ``folder`` and ``suite`` it imports, over all steps; the names of other imports.
 
     As in the rank, a name is looked for in ``folder`` first, whoever imports it: a module of the suite may get one of
     the vendor's.
@@ -66,8 +73,7 @@ def _imported(start: Path, folder: Path, suite: Path) -> tuple[list[Path], list[
                 outside.add(name.partition(".")[0])
             elif found is None:
                 outside.add(f".{name}")
-    own = sorted(path for path in seen - {start} if path.is_relative_to(folder))
-    return own, sorted(outside - set(sys.stdlib_module_names) - {"pytest_flagperf"})
+    return seen, outside
 
 
 def _names(path: Path) -> Iterator[tuple[str, bool]]:

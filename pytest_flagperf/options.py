@@ -21,6 +21,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_flagperf.case import Topology
+    from pytest_flagperf.judging.requirements import Requirement
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,24 @@ TABLE = (
     Option("budget", "SECONDS", "Time an operator's problem is measured for at most (default: 1, the smoke set 0.15)"),
     Option("cache", "STATE", "hot: operators are called back to back; flushed: caches are emptied before each call"),
     Option("published", "PROCESSOR", "Show DeepBench's published times of a processor beside ours, for example V100"),
+    Option("baseline", "PATH", "Baseline FILE, DIR or SESSION to compare with, or none (default: the vendor's own)"),
+    Option("on_inconclusive", "WHAT", "Where a comparison is not decided: rerun, fail or pass (default: pass)"),
+    Option("max_rounds", "N", "Rounds that a case may have in all with --on-inconclusive=rerun (default: 10)"),
+    Option("rerun_budget", "SECONDS", "Time that the added rounds of a case may take together (default: no limit)"),
+    Option("require", "METRIC>=BOUND", "What a figure across cases has to hold, as scaling_efficiency>=0.9", many=True),
+    Option("resume", "SESSION", "Take the valid results of a session, run only what it lacks"),
+    Option("flagperf_html", "PATH", "Write a report of the session for reviewers: one HTML file"),
     Option("flagperf_dir", "DIR", "Directory for results (default: flagperf-results in the root directory)"),
     Option("replay", "DIR", "Judge the results in DIR, FlagPerf's or ours, with the same tests; launch nothing"),
 )
+
+NO_BASELINE = "none"
+ON_INCONCLUSIVE = ("rerun", "fail", "pass")
+# Rounds of a case in all, where the comparison with its baseline asks for more.
+MAX_ROUNDS = 10
+
+# What concerns a session as a whole: no command that runs one test again has them.
+OF_SESSION = ("require", "resume", "flagperf_html")
 
 # Below this the monitor would do nothing but look.
 SHORTEST_INTERVAL = 0.05
@@ -142,6 +158,14 @@ class Options:
     budget: float | None = None
     cache: str = "hot"
     published: str | None = None
+    baseline: Path | None = None
+    without_baseline: bool = False
+    on_inconclusive: str = "pass"
+    max_rounds: int = MAX_ROUNDS
+    rerun_budget: float | None = None
+    requirements: tuple[Requirement, ...] = ()
+    resume: Path | None = None
+    html: Path | None = None
     directory: Path = Path("flagperf-results")
     replay: Path | None = None
     explicit: Mapping[str, str] = field(default_factory=dict)
@@ -171,6 +195,7 @@ def parse(config: pytest.Config) -> Options:
     from pytest_flagperf import case
     from pytest_flagperf import words
     from pytest_flagperf.errors import ConfigurationError
+    from pytest_flagperf.judging import requirements
 
     if config.getini(JUNIT_PROPERTIES) not in ("testcase", "testsuite", "none"):
         raise pytest.UsageError(
@@ -202,7 +227,15 @@ def parse(config: pytest.Config) -> Options:
             budget=_number(raw, "budget", 0.0) or None,
             cache=_cache(raw),
             published=_published(raw),
-            directory=_path(config, raw, "flagperf_dir") or config.rootpath / "flagperf-results",
+            baseline=_baseline(config, raw),
+            without_baseline=raw.get("baseline") == NO_BASELINE,
+            on_inconclusive=_on_inconclusive(raw),
+            max_rounds=int(_number(raw, "max_rounds", MAX_ROUNDS, whole=True)),
+            rerun_budget=_number(raw, "rerun_budget", 0.0) or None,
+            requirements=tuple(map(requirements.parse, raw.get("require", ()))),
+            resume=_resume(config, raw),
+            html=_html(config, raw),
+            directory=_directory(config, raw),
             replay=_path(config, raw, "replay"),
             explicit=explicit,
         )
@@ -297,6 +330,40 @@ def _path(config: pytest.Config, raw: Mapping[str, Any], name: str) -> Path | No
     if name not in raw:
         return None
     return _base(config, name) / Path(raw[name]).expanduser()
+
+
+def _directory(config: pytest.Config, raw: Mapping[str, Any]) -> Path:
+    return _path(config, raw, "flagperf_dir") or config.rootpath / "flagperf-results"
+
+
+def _baseline(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
+    path = None if raw.get("baseline") == NO_BASELINE else _path(config, raw, "baseline")
+    if path is not None and not path.exists():
+        raise pytest.UsageError(f"--baseline: {path} does not exist: name a file, a directory, or {NO_BASELINE}")
+    return path
+
+
+def _on_inconclusive(raw: Mapping[str, Any]) -> str:
+    value: str = raw.get("on_inconclusive", "pass")
+    if value not in ON_INCONCLUSIVE:
+        raise pytest.UsageError(f"--on-inconclusive: {value!r} is not one of {', '.join(ON_INCONCLUSIVE)}")
+    return value
+
+
+def _resume(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
+    """The session's directory; its bare name means one of those in ``--flagperf-dir``."""
+    path = _path(config, raw, "resume")
+    if path is None or path.is_dir():
+        return path
+    named = _directory(config, raw) / raw["resume"]
+    return named if named.is_dir() else path
+
+
+def _html(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
+    path = _path(config, raw, "flagperf_html")
+    if path is not None and find_spec("jinja2") is None:
+        raise pytest.UsageError("--flagperf-html: the report needs Jinja2: pip install 'pytest-flagperf[html]'")
+    return path
 
 
 def _cache(raw: Mapping[str, Any]) -> str:

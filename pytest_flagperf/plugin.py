@@ -136,6 +136,17 @@ class _Controller:
             junit.place(self.config, report, first=report.nodeid not in found)
             found[report.nodeid] = Path(str(properties[DIRECTORY_PROPERTY]))
 
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        done = yield
+        started = self.config.stash.get(words.SESSION, None)
+        if started is not None and started.options.requirements and not self.config.option.collectonly:
+            from pytest_flagperf import reports
+            from pytest_flagperf import requiring
+
+            requiring.run(session, started.options.requirements, reports.derived(self.directories))
+        return done
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         if self.directories or self.operators:
@@ -147,17 +158,20 @@ class _Controller:
             except (OSError, FlagPerfError) as error:
                 # The tests have run: what they found is reported all the same.
                 self.problem = f"flagperf: the session's files are incomplete: {error}"
+        elif words.SESSION in self.config.stash and self.config.stash[words.SESSION].options.html is not None:
+            self.problem = "flagperf: no case has a result, so there is no report"
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self.directories:
+        if self.directories or self.operators:
             from pytest_flagperf.reports import terminal
-
+        if self.directories:
             terminal.summarize(terminalreporter, self.directories)
         if self.operators:
             from pytest_flagperf.operators import table
 
             table.summarize(terminalreporter, self.operators)
+            terminal.summarize_operators(terminalreporter, table.read(self.operators))
         if self.problem:
             terminalreporter.write_line(self.problem, red=True)
 

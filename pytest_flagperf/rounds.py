@@ -31,6 +31,7 @@ from pytest_flagperf.devices.monitor import Spec as MonitorSpec
 from pytest_flagperf.devices.monitor import watching
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import FlagPerfError
+from pytest_flagperf.errors import Regressed
 from pytest_flagperf.launch import containers
 from pytest_flagperf.launch import engines
 from pytest_flagperf.launch import runtimes
@@ -50,7 +51,11 @@ from pytest_flagperf.session import masked_environment
 
 
 class Round:
-    """One execution of a case, in a directory of its own."""
+    """One execution of a case, in a directory of its own.
+
+    There are ``of`` rounds, as far as is known when it starts. ``guard`` sees the events of rank 0 while the job runs;
+    what it raises ends the job.
+    """
 
     def __init__(
         self,
@@ -61,9 +66,12 @@ class Round:
         lease: leases.Lease,
         dataset: Data,
         progress: Progress,
+        *,
+        of: int = 1,
+        guard: Callable[[perflog.Event], None] | None = None,
     ) -> None:
-        self.session, self.case, self.number = session, case, number
-        self.lease, self.dataset, self.progress = lease, dataset, progress
+        self.session, self.case, self.number, self.of = session, case, number, of
+        self.lease, self.dataset, self.progress, self.guard = lease, dataset, progress, guard
         self.directory = directory / f"round{number}"
         self.host_dir = self.directory / socket.gethostname()
         # In the environment of all that the round starts, so that its processes are known on the devices.
@@ -76,7 +84,13 @@ class Round:
         """Run, and append what came of it to ``rounds``, whatever it is; the ledger has a line before and after."""
         __tracebackhide__ = True
         self.host_dir.mkdir(parents=True)
-        identity = {"case": self.case.id, "round": self.number, "seed": self.seed, "directory": str(self.directory)}
+        identity = {
+            "case": self.case.id,
+            "test": self.case.node_id,
+            "round": self.number,
+            "seed": self.seed,
+            "directory": str(self.directory),
+        }
         self.session.ledger("round_start", **identity, devices=self.lease.devices)
         outcome, error = "interrupted", ""
         try:
@@ -85,6 +99,11 @@ class Round:
         except FlagPerfError as failed:
             outcome, error = type(failed).__name__, str(failed)
             rounds.append(self._result(Measured({}), failed))
+            raise
+        except Regressed as failed:
+            # Stopped by the guard: what it had evaluated by then is kept.
+            outcome, error = type(failed).__name__, str(failed)
+            rounds.append(self._result(Measured({}, self._evaluations()), failed))
             raise
         except Exception as failed:
             # pytest's own exit is an Exception too: it is how SIGTERM ends a session.
@@ -102,7 +121,7 @@ class Round:
         case_file = self.directory / "case.json"
         results.write_json(case_file, self._case_document())
         topology = self.case.selection.topology
-        watch = self.progress.watch(self.case, self.host_dir, self.number, self.session.options.rounds)
+        watch = self.progress.watch(self.case, self.host_dir, self.number, self.of, self.guard)
         if self.session.options.monitor is not None:
             occupied.refuse(self.session.vendor, self.lease.devices, self.name, os.getpid())
         with self._watching():
@@ -254,7 +273,10 @@ class Round:
             return self.session.options.pythons.get(framework, containers.PYTHON)
         return self.session.python(framework)
 
-    def _result(self, measured: Measured, failed: FlagPerfError | None) -> results.RoundResult:
+    def _evaluations(self) -> list[metrics.Evaluation]:
+        return metrics.evaluations(perflog.read_events(self.host_dir / "rank0.events.jsonl"))
+
+    def _result(self, measured: Measured, failed: FlagPerfError | Regressed | None) -> results.RoundResult:
         return round_result(self.number, self.seed, self.directory, self.started, measured, failed)
 
 

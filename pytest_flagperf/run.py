@@ -17,7 +17,9 @@ from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Target
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.errors import Regressed
 from pytest_flagperf.errors import TargetMissed
+from pytest_flagperf.judging import gate
 from pytest_flagperf.measured import Measured
 from pytest_flagperf.provision import Data
 
@@ -41,6 +43,7 @@ class Run:
     case: ResolvedCase
     result: results.Result
     directory: Path
+    on_inconclusive: str = "pass"
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -48,26 +51,42 @@ class Run:
         return {name: metric.value for name, metric in self.result.metrics.items()}
 
     def meets(self, targets: Sequence[Target]) -> bool:
-        """True where every target holds in every round; else raises ``TargetMissed`` that says by how much."""
+        """True where every target holds in every round that counts, and nothing is worse than its baseline.
+
+        Else raises ``TargetMissed``, ``Regressed`` or ``Undecided`` that says by how much.
+        """
         __tracebackhide__ = True
         if not targets:
             raise InvalidMeasurement(f"{self.case.label}: there is no target to meet\n{self._where()}")
-        judged = judge_rounds(targets, [figures_of(one) for one in self.result.rounds])
-        if verdict.of_targets(judged) == verdict.PASSED:
-            return True
-        raise TargetMissed(self._missed_message(judged))
+        judged = judge_rounds(targets, [figures_of(one) for one in self.result.rounds if not one.dropped])
+        if verdict.of_targets(judged) != verdict.PASSED:
+            raise TargetMissed(self._missed_message(judged))
+        return self.not_worse()
 
     def measured(self, *names: str) -> bool:
-        """True where each metric was measured; else raises ``InvalidMeasurement`` that names those missing."""
+        """True where each metric was measured and nothing is worse than its baseline.
+
+        Else raises ``InvalidMeasurement`` that names what is missing, ``Regressed`` or ``Undecided``.
+        """
         __tracebackhide__ = True
         missing = [name for name in names if metrics.get(name).name not in self.result.metrics]
         if missing:
             raise InvalidMeasurement(f"{self.case.label}: not measured: {', '.join(missing)}\n{self._where()}")
+        return self.not_worse()
+
+    def not_worse(self) -> bool:
+        """True where no metric is worse than its baseline; else raises ``Regressed`` or ``Undecided``."""
+        __tracebackhide__ = True
+        complaint = gate.complaint(self.result, self.case.label, self.directory.parent, self.on_inconclusive)
+        if complaint is not None:
+            complaint.args = (f"{complaint}\n{self._where()}",)
+            raise complaint
         return True
 
     def _missed_message(self, judged: Sequence[verdict.Judged]) -> str:
         lines = [f"{self.case.label} missed its target", *(f"  {one}" for one in judged)]
         for one in self.result.rounds:
+            lines += [f"round {one.round} {one.dropped}"] if one.dropped else []
             lines.append(f"last evaluations{f' of round {one.round}' if len(self.result.rounds) > 1 else ''}:")
             for evaluation in one.evaluations[-SHOWN_EVALUATIONS:]:
                 quality = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.quality.items())
@@ -107,7 +126,7 @@ def round_result(
     directory: Path,
     started: float | None,
     measured: Measured,
-    failed: FlagPerfError | None,
+    failed: FlagPerfError | Regressed | None,
 ) -> results.RoundResult:
     """A round's part of the Result."""
     return results.RoundResult(
@@ -139,7 +158,10 @@ def build_result(
     notes: Sequence[str] = (),
     chip: str | None = None,
     ran: Surroundings = Surroundings(),
-    error: FlagPerfError | None = None,
+    error: FlagPerfError | Regressed | None = None,
+    spreads: Mapping[str, results.SpreadResult] | None = None,
+    stack: Mapping[str, str] | None = None,
+    code: str = "",
 ) -> results.Result:
     """The Result of a case from its parts."""
     chosen = case.selection
@@ -183,4 +205,7 @@ def build_result(
         diff=case.replaced.diff if case.replaced else "",
         notes=list(notes),
         error=results.ErrorResult.of(error),
+        spreads=dict(spreads or {}),
+        stack=dict(stack or {}),
+        code=code,
     )

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from pytest_flagperf import __version__
 from pytest_flagperf import datasets
+from pytest_flagperf import facts
 from pytest_flagperf import options
 from pytest_flagperf import overlay
 from pytest_flagperf import replay
@@ -39,6 +34,8 @@ from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.judging.gate import Gate
+from pytest_flagperf.judging.resume import Resume
 
 
 if TYPE_CHECKING:
@@ -74,11 +71,22 @@ class Session:
         # An explicit vendor is checked at once: a typo is not worth a collection.
         if self.options.vendor is not None:
             _ = self.vendor
-        if self.options.replay is not None:
-            try:
+        try:
+            if self.options.replay is not None:
                 _ = self.recorded
-            except ReplayError as error:
-                raise pytest.UsageError(str(error)) from error
+        except ReplayError as error:
+            raise pytest.UsageError(str(error)) from error
+        self._check_earlier()
+
+    def _check_earlier(self) -> None:
+        """What the session is to go by has to be readable: that is found out before anything is measured."""
+        option = "--resume"
+        try:
+            _ = self.resume
+            option = "--baseline"
+            self.gate.check()
+        except (ReplayError, ConfigurationError) as error:
+            raise pytest.UsageError(f"{option}: {error}") from error
 
     @cached_property
     def vendor_directories(self) -> list[Path]:
@@ -216,6 +224,16 @@ class Session:
             )
         return self.options.pythons.get(framework, sys.executable)
 
+    @cached_property
+    def gate(self) -> Gate:
+        """What results are compared with."""
+        return Gate(self)
+
+    @cached_property
+    def resume(self) -> Resume | None:
+        """The session that results are taken from, where ``--resume`` names one. Raises ``ReplayError``."""
+        return Resume(self.options.resume) if self.options.resume is not None else None
+
     @property
     def data_root(self) -> Path:
         """Where datasets are looked for and prepared."""
@@ -265,11 +283,16 @@ class Session:
         command = ["pytest", f"{where}::{name}", *_needed(self.config.invocation_params.args)]
         for option in options.TABLE:
             value, origin = options.given(self.config, option)
-            if not value or origin == "ini file":
+            if not value or origin == "ini file" or option.name in options.OF_SESSION:
                 continue
             for one in value if isinstance(value, list) else [value]:
                 command.append(f"{option.flag}={one}")
         return command
+
+    @property
+    def devices_and_host(self) -> dict[str, Any]:
+        """What ``session.json`` says of them."""
+        return {**self._devices(), "host": facts.host()}
 
     def _devices(self) -> dict[str, Any]:
         try:
@@ -281,17 +304,18 @@ class Session:
         return {"devices": len(readings), "device_list": listed}
 
     def _description(self) -> dict[str, Any]:
+        resume = self.resume
         return {
             "schema_version": result.SCHEMA_VERSION,
             "session": self.name,
             "time_started": time.time(),
             "command": mask_arguments(("pytest", *map(str, self.config.invocation_params.args))),
             "options": dict(self.options.explicit),
-            "versions": _versions(),
-            "host": _host(),
+            "versions": facts.versions(),
             "vendor": self.vendor.name,
-            **self._devices(),
-            "source": _commit(self.config.rootpath),
+            **self.devices_and_host,
+            "source": facts.commit(self.config.rootpath),
+            **({"resumed": {"session": resume.name, "directory": str(resume.directory)}} if resume else {}),
             "environment": {**masked_environment(os.environ), **self.chosen_devices},
         }
 
@@ -339,45 +363,3 @@ def mask_argument(argument: str) -> str:
     if equals >= 0:
         return f"{argument[:equals]}={MASK}"
     return _SECRET_VALUE.sub(f"://{MASK}@", argument)
-
-
-def _versions() -> dict[str, str]:
-    found = {"pytest-flagperf": __version__, "python": platform.python_version()}
-    for package in ("pytest", "pytest-xdist", "allure-pytest", "torch", "paddlepaddle", "mindspore", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _host() -> dict[str, Any]:
-    cpu = ""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                cpu = line.partition(":")[2].strip()
-                break
-    except OSError:
-        cpu = platform.processor()
-    return {
-        "name": socket.gethostname(),
-        "platform": platform.platform(),
-        "cpu": cpu,
-        "cpus": len(os.sched_getaffinity(0)),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 2),
-    }
-
-
-def _commit(directory: Path) -> dict[str, Any]:
-    """The git commit of the suite, and whether it was changed; empty outside a repository."""
-    found: dict[str, Any] = {}
-    try:
-        for key, arguments in (("commit", ["rev-parse", "HEAD"]), ("changed", ["status", "--porcelain", "-uno"])):
-            done = subprocess.run(
-                ["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
-            found[key] = bool(done.stdout.strip()) if key == "changed" else done.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return found

@@ -14,6 +14,7 @@ from pytest_flagperf import launching
 from pytest_flagperf import options
 from pytest_flagperf import words
 from pytest_flagperf.case import Topology
+from pytest_flagperf.judging.requirements import Requirement
 from pytest_flagperf.operators import published
 from pytest_flagperf.reports import terminal
 from tests.conftest import ROOT
@@ -85,6 +86,18 @@ TRIPLES = [
     ("budget", ("0.5", "2", "1e1"), "budget", (0.5, 2.0, 10.0)),
     ("cache", ("flushed", "hot", "flushed"), "cache", ("flushed", "hot", "flushed")),
     ("published", ("V100", "T4", "M40"), "published", ("V100", "T4", "M40")),
+    ("baseline", ("/usr", "/bin", "/tmp"), "baseline", (Path("/usr"), Path("/bin"), Path("/tmp"))),
+    ("on-inconclusive", ("rerun", "fail", "pass"), "on_inconclusive", ("rerun", "fail", "pass")),
+    ("max-rounds", ("5", "20", "30"), "max_rounds", (5, 20, 30)),
+    ("rerun-budget", ("60", "70.5", "1e3"), "rerun_budget", (60, 70.5, 1000)),
+    (
+        "require",
+        ("amp_speedup>=1", "amp_speedup>=2", "amp_speedup>=3"),
+        "requirements",
+        tuple((Requirement("amp_speedup", ">=", bound),) for bound in (1, 2, 3)),
+    ),
+    ("resume", ("/a", "/b", "/c"), "resume", (Path("/a"), Path("/b"), Path("/c"))),
+    ("flagperf-html", ("/a.html", "/b.html", "/c.html"), "html", tuple(Path(f"/{x}.html") for x in "abc")),
     ("flagperf-dir", ("/a", "/b", "/c"), "directory", (Path("/a"), Path("/b"), Path("/c"))),
     ("replay", ("/a", "/b", "/c"), "replay", (Path("/a"), Path("/b"), Path("/c"))),
 ]
@@ -132,7 +145,27 @@ def test_the_defaults_are_lite_fp32_on_one_device(parsed, pytester):
     assert (found.precisions, found.topologies, found.scales) == (("fp32",), (Topology(1, 1),), ("lite",))
     assert (found.rounds, found.timeout, found.stall_timeout) == (1, None, 300)
     assert (found.data_root, found.replay) == (None, None)
+    assert (found.baseline, found.without_baseline, found.on_inconclusive, found.max_rounds) == (
+        None,
+        False,
+        "pass",
+        10,
+    )
     assert found.directory == pytester.path / "flagperf-results"
+
+
+def test_a_baseline_of_none_is_none_and_a_relative_one_is_found_where_it_was_typed(parsed, pytester):
+    assert parsed("--baseline=none").without_baseline
+    assert parsed("--baseline=none").baseline is None
+    (pytester.path / "base.toml").touch()
+    found = parsed("--baseline=base.toml")
+    assert (found.baseline, found.without_baseline) == (pytester.path / "base.toml", False)
+
+
+def test_a_session_to_resume_may_be_named_by_its_bare_name(parsed, pytester):
+    session = pytester.mkdir("results") / "20261122-101500-abcdef"
+    session.mkdir()
+    assert parsed("--flagperf-dir=results", f"--resume={session.name}").resume == session
 
 
 def test_lists_are_comma_separated_and_name_each_thing_once(parsed):
@@ -194,7 +227,10 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
         ("--cache=warm", ["--cache: 'warm' is neither hot nor flushed"]),
         ("--budget=0", ["--budget: 0 is not above zero"]),
         ("--published=A1", ["--published: published results: there are none of 'A1'"]),
-        ("--target=top9=0.5", ["--target: unknown name 'top9'. Known: accuracy, algbw, auc", "top1, top5"]),
+        (
+            "--target=top9=0.5",
+            ["--target: unknown name 'top9'. Known: accuracy, algbw, amp_speedup, auc", "top1, top5"],
+        ),
         ("--target=top1", ["--target: 'top1' is not written NAME=VALUE"]),
         ("--target=top1=high", ["--target: top1='high' is not a number"]),
         ("--target=top1=nan", ["--target: top1=nan is not a bound"]),
@@ -205,6 +241,14 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
         ("--flagperf-timeout=inf", ["timeout: inf is not above zero"]),
         ("--stall-timeout=nan", ["--stall-timeout: nan is not above zero"]),
         ("--stall-timeout=0", ["--stall-timeout: 0 is not above zero"]),
+        ("--baseline=/no/such.toml", ["--baseline: /no/such.toml does not exist: name a file, a directory, or none"]),
+        ("--baseline=.", ["--baseline: ", "is no session"]),
+        ("--on-inconclusive=retry", ["--on-inconclusive: 'retry' is not one of rerun, fail, pass"]),
+        ("--max-rounds=0", ["--max-rounds: 0 is not above zero"]),
+        ("--rerun-budget=soon", ["--rerun-budget: 'soon' is not a number of seconds"]),
+        ("--require=p_train>=100", ["--require: 'p_train' is no figure across cases. Known: amp_speedup, scaling"]),
+        ("--require=amp_speedup", ["--require: 'amp_speedup' is not written METRIC>=BOUND"]),
+        ("--resume=/no/such/session", ["--resume: /no/such/session is no session"]),
         ("--replay=/no/such/directory", ["--replay: /no/such/directory is not a directory"]),
         ("--replay=.", ["holds no run: neither FlagPerf's <model>:<framework>:"]),
     ],

@@ -302,6 +302,11 @@ def _checksum(path: Path) -> str:
 
 def message(outcome: Outcome, one: ResolvedOperator, path: Path, text: str) -> str:
     """What a test's failure says: which problem, what happened, where to read on and how to run it again."""
+    return f"{one.label}: {text}\n{where(outcome, path)}"
+
+
+def where(outcome: Outcome, path: Path) -> str:
+    """The files of a problem and the command that measures it again."""
     logs = outcome.result.operator.get("logs")
-    lines = [f"{one.label}: {text}", *([f"logs:   {logs}"] if logs else []), f"result: {path}"]
+    lines = [*([f"logs:   {logs}"] if logs else []), f"result: {path}"]
     return "\n".join([*lines, f"rerun:  {shlex.join(outcome.result.rerun)}"])

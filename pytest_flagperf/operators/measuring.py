@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pytest_flagperf import verdict
 from pytest_flagperf import words
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.errors import WrongResult
+from pytest_flagperf.judging import gate
+from pytest_flagperf.judging import provenance
+from pytest_flagperf.judging import resume as resuming
 from pytest_flagperf.operators.case import ResolvedOperator
 from pytest_flagperf.operators.engine import Engine
 from pytest_flagperf.operators.engine import Outcome
 from pytest_flagperf.operators.engine import message
+from pytest_flagperf.operators.engine import where
 from pytest_flagperf.operators.pool import Pool
 from pytest_flagperf.provision import Devices
 from pytest_flagperf.reports.progress import Progress
@@ -30,6 +38,7 @@ class Measurement:
     case: ResolvedOperator
     outcome: Outcome
     path: Path
+    on_inconclusive: str = "pass"
 
     @property
     def result(self) -> Result:
@@ -42,11 +51,19 @@ class Measurement:
         return {name: metric.value for name, metric in self.result.metrics.items()}
 
     def correct(self) -> bool:
-        """True where the timed call's answer was right; else raises ``WrongResult`` that says how wrong it was."""
+        """True where the timed call's answer was right, and it took no longer than its baseline.
+
+        Else raises ``WrongResult`` that says how wrong it was, ``Regressed`` or ``Undecided``.
+        """
         __tracebackhide__ = True
         if self.outcome.wrong:
             text = f"the kernel's answer is wrong: {self.outcome.wrong}"
             raise WrongResult(message(self.outcome, self.case, self.path, text))
+        # <session>/operators/<worker>/results.jsonl
+        complaint = gate.complaint(self.result, self.case.label, self.path.parents[2], self.on_inconclusive)
+        if complaint is not None:
+            complaint.args = (f"{complaint}\n{where(self.outcome, self.path)}",)
+            raise complaint
         return True
 
 
@@ -93,15 +110,46 @@ class Operators:
         __tracebackhide__ = True
         case = self._own(case)
         mine = workers(self.config)
-        outcome = Engine(self.session, mine.pool).measure(
-            case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait
-        )
+        engine = Engine(self.session, mine.pool)
+        code = provenance.of_operator(case, engine.request(case))
+        stack = provenance.stack(self.session, case.framework)
+        outcome, reason = self._resumed(case, code, stack)
+        if outcome is None:
+            outcome = engine.measure(case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait)
+            notes = [*outcome.result.notes, *([reason] if reason else [])]
+            known = msgspec.structs.replace(outcome.result, code=code, stack=stack, notes=notes)
+            try:
+                outcome = replace(outcome, result=self._judged(known))
+            except FlagPerfError as error:
+                outcome = engine.refused(case, error, self.session.rerun(self.item))
         self._publish(outcome, mine)
         if outcome.unsupported:
             pytest.skip(outcome.unsupported)
         if outcome.error is not None:
             raise self._explained(outcome, case, mine).with_traceback(None)
-        return Measurement(case, outcome, mine.results.path)
+        return Measurement(case, outcome, mine.results.path, self.session.options.on_inconclusive)
+
+    def _judged(self, result: Result) -> Result:
+        """With its comparisons. A problem has no rounds that could be added: one not decided stays so."""
+        judged: Result = self.session.gate.judged(result)
+        if judged.verdict != verdict.INCONCLUSIVE or self.session.options.on_inconclusive != "rerun":
+            return judged
+        note = "not decided, and an operator has no rounds to add: run it in further sessions"
+        return msgspec.structs.replace(judged, notes=[*judged.notes, note])
+
+    def _resumed(self, case: ResolvedOperator, code: str, stack: Mapping[str, str]) -> tuple[Outcome | None, str]:
+        """What the session in ``--resume`` has of the problem, judged anew, or why it is measured again."""
+        resume = self.session.resume
+        if resume is None:
+            return None, ""
+        offer = resume.operator(case.node_id, code, stack)
+        if offer.result is None:
+            return None, offer.reason
+        notes = resuming.noted(offer.result.notes, resume.note())
+        taken = msgspec.structs.replace(offer.result, notes=notes, rerun=self.session.rerun(self.item))
+        self.session.note("resumed", case=case.id, test=case.node_id, session=resume.name, rounds=[])
+        unsupported = next(iter(offer.result.notes), "") if taken.verdict == verdict.UNSUPPORTED else ""
+        return Outcome(self._judged(taken), unsupported=unsupported), ""
 
     def refuse(self, case: ResolvedOperator, failed: FlagPerfError) -> None:
         """Record a problem that could not even be started, and complete the message of ``failed``."""

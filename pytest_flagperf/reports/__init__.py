@@ -5,12 +5,18 @@ Which of them are active depends on the plugins that are there: a missing one co
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_flagperf import words
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.judging.derived import Derived
 
 
 def start(config: pytest.Config) -> None:
@@ -24,6 +30,19 @@ def start(config: pytest.Config) -> None:
         from pytest_flagperf.reports import allure
 
         config.pluginmanager.register(allure, "flagperf-allure")
+
+
+def derived(directories: Mapping[str, Path]) -> Derived:
+    """The figures that follow from the cases of the session; a result that cannot be read gives none."""
+    from pytest_flagperf import result
+    from pytest_flagperf.errors import ReplayError
+    from pytest_flagperf.judging import derived as figures
+
+    found = []
+    for directory in directories.values():
+        with contextlib.suppress(ReplayError):  # said in the terminal's summary
+            found.append(result.read_result(directory / "result.json"))
+    return figures.compute(found)
 
 
 def finish(
@@ -41,10 +60,26 @@ def finish(
         from pytest_flagperf.operators import table
 
         table.write_files(session_directory, table.read(operators))
+    _write_derived(config, session_directory, directories)
     if _writes_allure(config):
         from pytest_flagperf.reports import allure
 
         allure.finish(Path(config.option.allure_report_dir), session_directory, directories, operators)
+    html = config.stash[words.SESSION].options.html if words.SESSION in config.stash else None
+    if html is not None:
+        from pytest_flagperf.reports import html as page
+
+        page.write([session_directory], html)
+
+
+def _write_derived(config: pytest.Config, session: Path, directories: Mapping[str, Path]) -> None:
+    from pytest_flagperf.judging import derived as figures
+    from pytest_flagperf.judging import requirements
+
+    wanted = config.stash[words.SESSION].options.requirements if words.SESSION in config.stash else ()
+    found = derived(directories)
+    if found.metrics or found.left_out or wanted:
+        figures.write(session, requirements.checked(found, wanted))
 
 
 def _writes_allure(config: pytest.Config) -> bool:

@@ -18,6 +18,7 @@ import pytest
 
 from pytest_flagperf import result as results
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.judging import gate
 from pytest_flagperf.reports import curve
 from pytest_flagperf.result import Result
 
@@ -29,6 +30,10 @@ SHORT_UNIT = 3
 # Allure 2 reads categories.json, Allure 3 its configuration; the expressions are valid in Java and in JavaScript.
 CATEGORIES = [
     {"name": "Target missed", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*missed its target[\s\S]*"},
+    {"name": "Regressed", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*worse than its baseline[\s\S]*"},
+    {"name": "Regressed", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*left the band of its base[\s\S]*"},
+    {"name": "Undecided", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*told from its baseline[\s\S]*"},
+    {"name": "Requirement missed", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*RequirementMissed[\s\S]*"},
     {"name": "Wrong result", "matchedStatuses": ["failed"], "messageRegex": r"[\s\S]*answer is wrong[\s\S]*"},
     {"name": "Dataset missing or corrupt", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*DatasetError[\s\S]*"},
     {"name": "Device unavailable", "matchedStatuses": ["broken"], "traceRegex": r"[\s\S]*DeviceUnavailable[\s\S]*"},
@@ -50,10 +55,15 @@ def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -
     allure.dynamic.parameter("topology", case.topology)
     allure.dynamic.parameter("division", case.division)
     allure.dynamic.tag(f"{case.division} division")
+    allure.dynamic.tag(result.verdict)
+    allure.dynamic.label("verdict", result.verdict)
     allure.dynamic.epic("FlagPerf")
     allure.dynamic.feature(case.model)
     allure.dynamic.story(case.role)
-    allure.dynamic.description(description(result))
+    text = description(result)
+    allure.dynamic.description(text)
+    # What is said in a fixture allure-pytest replaces by the mark's text once the set-up is over.
+    item.add_marker(pytest.mark.allure_description(text), append=False)
     if case.kind == "operator":
         document = msgspec.json.format(msgspec.json.encode(result), indent=2)
         allure.attach(document, "result.json", allure.attachment_type.JSON)
@@ -102,12 +112,26 @@ def description(result: Result) -> str:
     if result.metrics:
         lines += ["", "| metric | value | unit |", "|---|---|---|"]
         lines += [f"| {name} | {metric.value:.6g} | {metric.unit} |" for name, metric in result.metrics.items()]
+    lines += comparisons(result)
     if result.notes:
         # Some of it a driver said: text, and no markup.
         lines += ["", *(f"* `{text.replace('`', chr(39))}`" for text in result.notes)]
     if result.deviations:
         lines += ["", "Differs from the standard case:", *(f"* `{text}`" for text in result.deviations)]
     return "\n".join(lines)
+
+
+def comparisons(result: Result) -> list[str]:
+    """The metrics beside their baseline as a Markdown table, what is worst first."""
+    if not result.comparisons:
+        return []
+    lines = ["", "| metric | measured | baseline | change | verdict |", "|---|---|---|---|---|"]
+    for one in gate.foremost(result.comparisons):
+        figures = ["-" if value is None else f"{value:.6g}" for value in (one.value, one.baseline)]
+        change = "-" if one.change is None else gate.percent(one.change)
+        lines.append(f"| {one.metric} | {' | '.join(figures)} | {change} | {one.verdict} |")
+    reasons = dict.fromkeys(reason for one in result.comparisons for reason in one.reasons)
+    return [*lines, *(f"* `{text.replace('`', chr(39))}`" for text in ("", *reasons) if text)]
 
 
 def finish(report: Path, session: Path, directories: Mapping[str, Path], operators: Mapping[str, Path]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from _pytest.junitxml import xml_key
 
+from pytest_flagperf.judging.resume import is_note
 from pytest_flagperf.options import JUNIT_PROPERTIES
 from pytest_flagperf.result import Result
 
@@ -63,8 +64,26 @@ def properties(result: Result, directory: Path) -> list[tuple[str, object]]:
         found.append(("flagperf.error", result.error.type))
     found += [(f"flagperf.metric.{name}", metric.value) for name, metric in result.metrics.items()]
     found += [(f"flagperf.unit.{name}", metric.unit) for name, metric in result.metrics.items()]
+    found += comparisons(result)
     found += [
         (f"flagperf.target.{target.metric}", f"{'>=' if target.direction == 'at least' else '<='} {target.bound:g}")
         for target in result.targets
     ]
     return found
+
+
+def comparisons(result: Result) -> list[tuple[str, object]]:
+    """The verdict of each metric beside its baseline; figures that nobody has are absent."""
+    found: list[tuple[str, object]] = []
+    for one in result.comparisons:
+        found.append((f"flagperf.comparison.{one.metric}", one.verdict))
+        if one.baseline is not None:
+            found.append((f"flagperf.baseline.{one.metric}", one.baseline))
+        if one.change is not None:
+            found.append((f"flagperf.change.{one.metric}", one.change))
+    sources = dict.fromkeys(one.source for one in result.comparisons if one.source)
+    found += [("flagperf.baseline", source) for source in list(sources)[:1]]
+    if len(result.rounds) > 1:
+        found.append(("flagperf.rounds", len(result.rounds)))
+    resumed = next(filter(is_note, result.notes), None)
+    return [*found, ("flagperf.resumed", resumed)] if resumed else found

@@ -71,18 +71,27 @@ class Progress:
             self._write("\n")
         self._open_line = False
 
-    def watch(self, case: ResolvedCase, host_dir: Path, number: int, rounds: int) -> Callable[[], None]:
-        """A function to call often: reads the events of rank 0 and shows where the case is."""
+    def watch(
+        self,
+        case: ResolvedCase,
+        host_dir: Path,
+        number: int,
+        rounds: int,
+        guard: Callable[[Event], None] | None = None,
+    ) -> Callable[[], None]:
+        """A function to call often: reads the events of rank 0, hands each to ``guard``, shows where the case is."""
         tail = EventTail(host_dir / "rank0.events.jsonl")
         state = State(case)
         label = case.label + (f" round {number}/{rounds}" if rounds > 1 else "")
         self._last = time.monotonic()
 
         def poll() -> None:
-            if self._quiet:
+            if self._quiet and guard is None:
                 return
             for event in tail.read():
                 state.add(event)
+                if guard is not None:
+                    guard(event)
             self.line(label, state.text())
 
         return poll

@@ -10,6 +10,9 @@ from typing import Any
 import tabulate
 
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.judging import derived as figures
+from pytest_flagperf.judging import gate
+from pytest_flagperf.judging import resume
 from pytest_flagperf.reports.progress import printable
 from pytest_flagperf.result import Result
 from pytest_flagperf.result import read_result
@@ -17,6 +20,10 @@ from pytest_flagperf.result import read_result
 
 MOST_NOTES = 10
 COLUMNS = ("case", "quality", "p_whole", "p_train", "p_core", "e2e", "memory", "verdict")
+CHANGE = "vs baseline"
+# Comparisons that are told in words.
+SAID = ("regressed", "inconclusive", "improved")
+_DERIVED_COLUMNS = ("figure", "case", "value", "made of")
 
 
 def summarize(terminalreporter: Any, directories: Mapping[str, Path]) -> None:
@@ -30,26 +37,105 @@ def summarize(terminalreporter: Any, directories: Mapping[str, Path]) -> None:
     if not results or (terminalreporter.config.get_verbosity() < 0 and all(r.verdict == "passed" for r in results)):
         return
     terminalreporter.section("FlagPerf results")
-    for line in table(results).splitlines():
+    session = next(iter(directories.values())).parent
+    for line in (*table(results).splitlines(), tally(results), *compared(results), *notes(results)):
         terminalreporter.write_line(line)
-    for line in notes(results):
+    for line in derived(session):
         terminalreporter.write_line(line)
     terminalreporter.write_line("")
-    terminalreporter.write_line(f"results: {next(iter(directories.values())).parent}")
+    terminalreporter.write_line(f"results: {session}")
 
 
 def table(results: Sequence[Result]) -> str:
-    """Results as a text table: samples/s, seconds, GiB; what was not measured is blank."""
+    """Results as a text table: samples/s, seconds, GiB; what was not measured is blank.
+
+    The change against the baseline has a column where anything was compared.
+    """
     rows = [[printable(cell) for cell in row(result)] for result in results]
-    alignment = ("left", "left", *["right"] * 5, "left")
-    return str(tabulate.tabulate(rows, headers=COLUMNS, disable_numparse=True, colalign=alignment))
+    headers, alignment = list(COLUMNS), ["left", "left", *["right"] * 5, "left"]
+    if any(result.comparisons for result in results):
+        headers.insert(-1, CHANGE)
+        alignment.insert(-1, "left")
+        for cells, result in zip(rows, results, strict=True):
+            cells.insert(-1, change(result))
+    return str(tabulate.tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment))
+
+
+def change(result: Result) -> str:
+    """``p_train -6.2 %``: the comparison that matters most; what else was judged is in ``result.json``."""
+    for one in gate.foremost(result.comparisons):
+        if one.change is not None:
+            return f"{one.metric} {gate.percent(one.change)}"
+    return ""
+
+
+def tally(results: Sequence[Result]) -> str:
+    """``3 passed, 1 regressed``."""
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result.verdict] = counts.get(result.verdict, 0) + 1
+    return "verdicts: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def compared(results: Sequence[Result]) -> list[str]:
+    """What a comparison found that is not just as before, in words."""
+    lines = []
+    for result in results:
+        found = [one for one in gate.foremost(result.comparisons) if one.verdict in SAID]
+        if found:
+            case = result.case
+            lines.append(f"{case.id if case.kind == 'operator' else f'{case.model} {case.role}'}:")
+        for one in found:
+            said = gate.sentences(one, gate.unit(result, one.metric))
+            lines += [f"  {one.verdict}: {said[0].strip()}", *said[1:]]
+    return [printable(line) for line in lines]
+
+
+def summarize_operators(terminalreporter: Any, found: Sequence[Result]) -> None:
+    """Write what comparisons of operators found: how many of each verdict, and the first of what is not as before."""
+    judged = [one for one in found if one.comparisons]
+    if not judged:
+        return
+    terminalreporter.write_line(f"beside the baseline, {tally(judged)}")
+    amiss = [one for one in judged if one.verdict in SAID]
+    for line in compared(sorted(amiss, key=lambda one: SAID.index(one.verdict))[:MOST_NOTES]):
+        terminalreporter.write_line(line)
+    if len(amiss) > MOST_NOTES:
+        terminalreporter.write_line(f"… {len(amiss) - MOST_NOTES} more are in the results.jsonl files")
+
+
+def derived(session: Path) -> list[str]:
+    """The figures across cases as a table, and what is to be known of them."""
+    try:
+        found = figures.read(session)
+    except ReplayError as error:
+        return ["", printable(str(error))]
+    if found is None or not (found.metrics or found.left_out):
+        return []
+    rows = [(one.name, one.label, f"{one.value:.3f}", made_of(one)) for one in found.metrics]
+    text = tabulate.tabulate(
+        [[printable(cell) for cell in row] for row in rows],
+        headers=_DERIVED_COLUMNS,
+        disable_numparse=True,
+        colalign=("left", "left", "right", "left"),
+    )
+    left = [printable(f"left out: {line}") for line in found.left_out]
+    return ["", *(str(text).splitlines() if rows else []), *left]
+
+
+def made_of(one: figures.DerivedMetric) -> str:
+    """What was divided by what, and what to mind."""
+    values = " and ".join(f"{value:,.1f}" for value in one.inputs.values())
+    return "; ".join([f"{one.of} {values}", *one.remarks, *([one.source] if one.source else [])])
 
 
 def row(result: Result) -> list[str]:
     """One result's cells, in the order of ``COLUMNS``."""
     case = result.case
     selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
-    verdict = result.verdict if result.error is None else f"{result.verdict}: {result.error.type}"
+    # One that was stopped early has the error of its verdict.
+    named = result.error is not None and result.verdict not in SAID
+    verdict = f"{result.verdict}: {result.error.type}" if result.error is not None and named else result.verdict
     return [
         f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else ""),
         quality(result),
@@ -74,6 +160,8 @@ def notes(results: Sequence[Result]) -> list[str]:
 def remarks(result: Result) -> list[str]:
     """What a reader of the verdict has to know with it."""
     found = ["synthetic data"] if result.dataset.synthetic else []
+    if any(map(resume.is_note, result.notes)):
+        found.append("resumed")
     if result.case.division == "open":
         found.append("open division")
     if result.case.stand_in:

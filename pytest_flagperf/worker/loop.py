@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from typing import Protocol
 
@@ -133,8 +134,16 @@ def leading(batch: Any) -> int | None:
 class Training:
     """One run of one workload on one rank."""
 
-    def __init__(self, backend: Backend, workload: Workload, events: EventWriter, plan: Plan) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        workload: Workload,
+        events: EventWriter,
+        plan: Plan,
+        versions: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.backend, self.workload, self.events, self.plan = backend, workload, events, plan
+        self.versions = dict(versions)
         samples_a_step = workload.global_batch_size
         self.steps_per_epoch = workload.samples("train") // samples_a_step
         if self.steps_per_epoch < 1:
@@ -161,7 +170,8 @@ class Training:
                 f"the model has {count:,} trainable parameters, the standard case has {self.plan.parameters:,}"
             )
         self.events.write(perflog.PRECISION, self._precision())
-        self.events.write(perflog.INIT_END, {"parameters": count, "steps_per_epoch": self.steps_per_epoch})
+        value = {"parameters": count, "steps_per_epoch": self.steps_per_epoch, "versions": self.versions}
+        self.events.write(perflog.INIT_END, value)
 
     def converge(self) -> None:
         """Train until every target holds at an evaluation, or ``epochs`` are done. Writes TRAIN_START to TRAIN_END."""

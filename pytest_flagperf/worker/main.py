@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,9 @@ from pytest_flagperf.worker.loop import Training
 from pytest_flagperf.worker.loop import rank_batch_size
 
 
+_FRAMEWORKS = ("torch", "paddle", "mindspore")
+
+
 def main(context: RankContext) -> Callable[[], None]:
     """Run this rank's part of the case. Returns the framework's teardown, to be called once the outcome is recorded."""
     case = json.loads(Path(context.case_file).read_text(encoding="utf-8"))
@@ -30,7 +35,8 @@ def main(context: RankContext) -> Callable[[], None]:
     )
     events.write(perflog.INIT_START)
     backend = importlib.import_module(f"pytest_flagperf.worker.{case['framework']}").Backend(context, case)
-    training = Training(backend, build_workload(backend, case, events), events, Plan.of(case))
+    workload = build_workload(backend, case, events)
+    training = Training(backend, workload, events, Plan.of(case), _versions(str(case["device"].get("module", ""))))
     training.prepare()
     if case["role"] == "throughput":
         training.measure()
@@ -38,6 +44,16 @@ def main(context: RankContext) -> Callable[[], None]:
         training.converge()
     training.finish()
     return backend.teardown  # type: ignore[no-any-return]
+
+
+def _versions(module: str) -> dict[str, str]:
+    """Python, and the frameworks that are imported here: only the rank knows what its interpreter holds."""
+    found = {"python": platform.python_version()}
+    for name in (*_FRAMEWORKS, module):
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if version is not None:
+            found[name] = str(version)
+    return found
 
 
 def build_workload(backend: Any, case: dict[str, Any], events: EventWriter) -> workloads.Workload:

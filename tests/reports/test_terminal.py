@@ -71,3 +71,38 @@ def test_hostile_text_neither_drives_the_terminal_nor_breaks_the_table(tmp_path)
     assert len(text.splitlines()) == 4
     assert all(character.isprintable() for character in text.replace("\n", ""))
     assert "<b>|x" in text
+
+
+def compared(result: results.Result, verdict: str, change: float, metric: str = "p_train") -> results.Result:
+    one = results.ComparisonResult(metric, verdict, 90.0, 100.0, change, method="a test", source="/b/A1.toml")
+    return msgspec.structs.replace(result, verdict=verdict, comparisons=[*result.comparisons, one])
+
+
+def test_the_change_beside_the_baseline_has_a_column_where_anything_was_compared(tmp_path):
+    result = make(tmp_path)
+    worse = compared(compared(result, "passed", 0.3, "memory_peak"), "regressed", -0.1)
+    assert terminal.CHANGE not in terminal.table([result])
+    header, _, first, second = terminal.table([worse, result]).splitlines()
+    assert terminal.CHANGE in header
+    assert first.split("  ")[-2].strip() == "p_train -10.0 %"
+    assert first.endswith("regressed")
+    assert "%" not in second
+
+
+def test_what_a_comparison_found_is_told_in_words_unless_all_is_as_before(tmp_path):
+    result = make(tmp_path)
+    assert terminal.compared([compared(result, "passed", 0.01)]) == []
+    assert terminal.compared([compared(result, "regressed", -0.1)]) == [
+        "toy convergence:",
+        "  regressed: p_train: 90; baseline 100; -10.0 % (a test)",
+    ]
+
+
+def test_verdicts_are_counted(tmp_path):
+    result = make(tmp_path)
+    assert terminal.tally([result, compared(result, "regressed", -0.1), result]) == "verdicts: 2 passed, 1 regressed"
+
+
+def test_a_result_that_was_taken_from_another_session_is_said_so(tmp_path):
+    taken = msgspec.structs.replace(make(tmp_path), notes=["resumed: taken from session x, not run again"])
+    assert terminal.row(taken)[-1] == "passed (resumed)"

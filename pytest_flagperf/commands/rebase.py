@@ -1,0 +1,120 @@
+"""``flagperf rebase``: make sessions the baseline; what would change is printed, and written only with ``--write``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.judging.baselines import Baseline
+    from pytest_flagperf.judging.baselines import MetricBaseline
+    from pytest_flagperf.judging.merging import Change
+    from pytest_flagperf.judging.merging import Merge
+    from pytest_flagperf.sessions import SessionFiles
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+COLUMNS = ("case", "metric", "unit", "baseline", "samples", "becomes", "samples", "change", "")
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    rebase = commands.add_parser("rebase", help="make the figures of sessions the baseline, and show what that changes")
+    rebase.add_argument("sessions", nargs="+", type=Path, metavar="SESSION", help="sessions, or directories of them")
+    rebase.add_argument("--baseline", type=Path, metavar="FILE", help="the file (default: the vendor's, for the chip)")
+    rebase.add_argument("--case", default="*", metavar="PATTERN", help="only cases with an id like this, as gemm-*")
+    rebase.add_argument(
+        "--metric", action="append", default=[], metavar="NAME", help="only this metric; may be repeated"
+    )
+    rebase.add_argument("--reason", default="", metavar="TEXT", help="why a figure may get worse; kept with its date")
+    rebase.add_argument("--write", action="store_true", help="write the file (default: only show)")
+    rebase.set_defaults(run=run, misused=rebase.error)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Show the change, and write it where asked to. Returns 1 where it is refused."""
+    from pytest_flagperf import metrics
+    from pytest_flagperf import sessions
+    from pytest_flagperf.judging import baselines
+    from pytest_flagperf.judging import merging
+
+    if chosen.baseline is not None and chosen.baseline.is_dir():
+        chosen.misused(f"--baseline: {chosen.baseline} is a directory: name the file, which need not exist yet")
+    for name in chosen.metric:
+        if name not in metrics.known():
+            chosen.misused(f"--metric: there is no metric {name!r}; flagperf metrics lists those there are")
+    found = sessions.read_all(chosen.sessions)
+    path = chosen.baseline or _own(found)
+    old = baselines.load(path) if path.exists() else None
+    wanted = merging.Wanted(chosen.case, chosen.metric, chosen.reason.strip(), time.strftime("%Y-%m-%d", time.gmtime()))
+    outcome = merging.merge(old, found, wanted)
+    print(report(outcome, path))
+    for line in outcome.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    for line in outcome.refused:
+        print(f"refused: {line}", file=sys.stderr)
+    if outcome.refused:
+        return 1
+    if not changed(old, outcome):
+        return 0
+    if chosen.write:
+        baselines.write(path, outcome.baseline)
+        print(f"wrote {path}", file=sys.stderr)
+    else:
+        print("nothing was written: --write does it", file=sys.stderr)
+    return 0
+
+
+def _own(found: Sequence[SessionFiles]) -> Path:
+    """The vendor's own file for the chip of the sessions."""
+    from pytest_flagperf.devices import vendor as vendors
+    from pytest_flagperf.judging import baselines
+    from pytest_flagperf.judging import gathering
+
+    kind = gathering.from_sessions(found)
+    known = vendors.names([*vendors.installed(), vendors.bundled()])
+    directory = known[kind.vendor].parent if kind.vendor in known else Path("vendors") / (kind.vendor or "unknown")
+    return directory / "baselines" / baselines.file_name(kind.chip, kind.hardware)
+
+
+def changed(old: Baseline | None, outcome: Merge) -> bool:
+    """Whether the file would have another content."""
+    from pytest_flagperf.judging import baselines
+
+    return old is None or baselines.text(old) != baselines.text(outcome.baseline)
+
+
+def report(outcome: Merge, path: Path) -> str:
+    """The change for a reviewer: each metric of each case, as it is and as it would be."""
+    import tabulate
+
+    rows = [_row(one) for one in outcome.changes if one.changed]
+    same = len(outcome.changes) - len(rows)
+    lines = [str(path)]
+    if rows:
+        lines.append(tabulate.tabulate(rows, headers=COLUMNS, disable_numparse=True))
+    return "\n".join([*lines, f"{len(rows)} changed, {same} as before"])
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    was, now = change.figures
+    percent = f"{100 * (now / was - 1):+.2f} %" if was and now is not None else "new"
+    note = f"samples begin anew: {change.note}" if change.note else ""
+    return (
+        *(change.case, change.metric, change.unit),
+        *(_shown(was), _count(change.old), _shown(now), _count(change.new), percent, note),
+    )
+
+
+def _shown(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.6g}"
+
+
+def _count(metric: MetricBaseline | None) -> str:
+    return "-" if metric is None else str(len(metric.values))

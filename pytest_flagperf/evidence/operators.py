@@ -1,0 +1,245 @@
+"""Results of operators beside their samples, and beside what the workers' logs say was measured."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_flagperf import metrics
+from pytest_flagperf import perflog
+from pytest_flagperf import verdict
+from pytest_flagperf.case import Selection
+from pytest_flagperf.case import Topology
+from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.evidence import comparisons
+from pytest_flagperf.evidence import recorded
+from pytest_flagperf.evidence.findings import UNREADABLE
+from pytest_flagperf.evidence.findings import Findings
+from pytest_flagperf.judging.resume import is_note
+from pytest_flagperf.operators import figures as operator_figures
+from pytest_flagperf.operators import peaks
+from pytest_flagperf.operators import table
+from pytest_flagperf.operators.case import OperatorCase
+from pytest_flagperf.operators.case import ResolvedOperator
+from pytest_flagperf.operators.peaks import Ceilings
+from pytest_flagperf.operators.peaks import Peak
+from pytest_flagperf.operators.problems import from_json
+from pytest_flagperf.result import RESULTS
+from pytest_flagperf.result import Result
+from pytest_flagperf.sessions import SessionFiles
+from pytest_flagperf.worker.operators.measure import Measurement
+from pytest_flagperf.worker.operators.measure import median_interval
+
+
+# What follows from the problem's declared work, the time and the peak, and is never given by a worker.
+_DERIVED = ("tflops", "speedup_vs_dense", "algbw", "busbw", "utilization")
+_FROM_SAMPLES = ("time", "time_mean", "time_min", "time_p99", "cv")
+# Samples are kept to a tenth of a nanosecond, in microseconds.
+_ROUNDED = 5.1e-5
+# Of what the worker alone saw nothing is kept that it could be computed from.
+_TOLD = "first_call, wall_time by a device's clock, max_relative_error, dense_time and what the monitor saw"
+_SURE = 0.9999
+
+Measured = Counter[tuple[str, str, str]]
+
+
+def check(result: Result, file: str, vendor: Vendor | None, findings: Findings) -> None:
+    """Everything that a result says and that follows from its samples."""
+    findings.results += 1
+    try:
+        if result.error is None and result.verdict not in (verdict.WRONG, verdict.UNSUPPORTED):
+            _figures(result, file, vendor, findings)
+        elif result.metrics:
+            findings.problem(file, result.case.id, f"it is {result.verdict} and has figures")
+        _verdict(result, file, findings)
+    except UNREADABLE as error:
+        findings.problem(file, result.case.id, f"it cannot be judged again: {error}")
+
+
+def _figures(result: Result, file: str, vendor: Vendor | None, findings: Findings) -> None:
+    one, facts = resolved(result), result.operator
+    name = f"{result.case.id} "
+    named = vendor.chip(str(facts.get("device_name", ""))) if vendor is not None else None
+    if named is not None:
+        findings.same(file, name + "chip", result.case.chip, named[0], "the device's name and the vendor file")
+    findings.same(file, name + "id", (result.case.id, facts.get("id")), (one.id, one.problem.id), "the problem")
+    found = {metric: value.value for metric, value in result.metrics.items()}
+    _samples(facts, found, file, name, findings)
+    reply = {
+        "figures": {key: value for key, value in found.items() if key not in _DERIVED},
+        "correct": True,
+        "precision": facts.get("precision"),
+        "ended": facts.get("ended"),
+    }
+    again = operator_figures.of_reply(one, reply, _ceilings(one, result, vendor, file, findings))
+    metrics.refuse_impossible(found)
+    for metric in dict.fromkeys([*again.metrics, *found]):
+        source = "the problem's declared work, its time and the peak"
+        if metric in _DERIVED or metric == "bandwidth":
+            findings.same(file, name + metric, found.get(metric), again.metrics.get(metric), source)
+    error, bound = found.get("max_relative_error"), facts.get("error_bound")
+    if error is not None and bound is not None and error > bound:
+        raise InvalidMeasurement(f"max_relative_error is {error:g}, the bound {bound:g}: the answer is wrong")
+    findings.note(f"taken as the workers told it, for want of raw figures: {_TOLD}")
+
+
+def resolved(result: Result) -> ResolvedOperator:
+    """The problem of a result. Raises ``ValueError`` or ``KeyError`` for one that is none."""
+    case, facts = result.case, result.operator
+    problem = from_json(dict(facts["problem"]))
+    return ResolvedOperator(
+        OperatorCase(case.model, case.model, [problem]),
+        problem,
+        set=case.scale,
+        sets=tuple(facts.get("sets", ())),
+        direction=case.role,
+        selection=Selection(case.framework, case.precision, Topology.parse(case.topology), case.scale),
+        vendor=case.vendor,
+        directory=Path(),
+        stand_in=case.stand_in,
+    )
+
+
+def _samples(facts: Mapping[str, Any], found: Mapping[str, float], file: str, name: str, findings: Findings) -> None:
+    kept = [float(sample) for sample in facts.get("samples") or ()]
+    if not kept:
+        if "time" in found:
+            findings.problem(file, name + "samples", "there are none, and a time is told")
+        return
+    count = int(facts["iterations"])
+    if count > len(kept):
+        _some_samples(kept, count, found, file, name, findings)
+        return
+    again = Measurement(tuple(kept), tuple(kept), 1, "", 0).figures()
+    for metric in _FROM_SAMPLES:
+        scale = 4 / again["time_mean"] if metric == "cv" else 1.0
+        findings.same(
+            file, name + metric, found.get(metric), again.get(metric), f"{count} samples", within=_ROUNDED * scale
+        )
+    if facts.get("clock") == "host":
+        findings.same(file, name + "wall_time", found.get("wall_time"), again["time"], "samples", within=_ROUNDED)
+
+
+def _some_samples(
+    kept: Sequence[float], count: int, found: Mapping[str, float], file: str, name: str, findings: Findings
+) -> None:
+    """Of very many samples some were kept: then the median has to lie where theirs may, and the ends not inside."""
+    interval = median_interval(kept, _SURE)
+    low, high = interval if interval is not None else (min(kept), max(kept))
+    findings.figures += 1
+    if not low - _ROUNDED <= found["time"] <= high + _ROUNDED:
+        findings.problem(
+            file, name + "time", f"{found['time']} is written there; the samples kept give {low} to {high} µs"
+        )
+    if found["time_min"] > min(kept) + _ROUNDED:
+        findings.problem(file, name + "time_min", f"{found['time_min']} is written there; a sample is {min(kept)} µs")
+    if not found["time_min"] <= found["time_mean"] or not found["time"] <= found["time_p99"]:
+        findings.problem(file, name + "time", "minimum, median, mean and 99th percentile are not in order")
+    findings.note(f"{file}: where an operator has more than 1,000 samples a part is kept, and judges its time")
+
+
+def _ceilings(one: ResolvedOperator, result: Result, vendor: Vendor | None, file: str, findings: Findings) -> Ceilings:
+    """The vendor file's where the chip is known, else the peak that the result holds, as an estimate of its host's."""
+    if one.stand_in:
+        return Ceilings({})
+    told = result.operator.get("peak")
+    chip = vendor.chips.get(result.case.chip) if vendor is not None and result.case.chip else None
+    if chip is not None:
+        known = peaks.of_chip(chip)
+        every = [*known.compute.values(), known.bandwidth, known.capacity, known.link]
+        if told is not None and not any(one is not None and one.value == told.get("value") for one in every):
+            findings.problem(file, f"{result.case.id} peak", f"{told.get('value')} is none of the vendor file's")
+        return known
+    if result.case.chip:
+        findings.note(f"the peak of {result.case.chip} is taken as it is written: its vendor file is not here")
+    if not told:
+        return Ceilings({})
+    peak = Peak(float(told["value"]), str(told["unit"]), str(told["source"]), bool(told.get("estimated")))
+    return Ceilings({one.precision: peak}, peak, peak, peak)
+
+
+def _verdict(result: Result, file: str, findings: Findings) -> None:
+    own = result.verdict if result.verdict in (verdict.WRONG, verdict.UNSUPPORTED) else verdict.PASSED
+    if result.error is not None:
+        own = verdict.INVALID
+    comparisons.check(result, own, file, findings)
+
+
+# --- how often each problem was measured
+
+
+def check_count(session: SessionFiles, every: Sequence[tuple[str, Result]], findings: Findings) -> None:
+    """As many results as the workers' logs tell answers; ``every`` is (file, result) of each line."""
+    answered = _answered(session.directory)
+    held: Measured = Counter()
+    for _, result in every:
+        if not any(is_note(note) for note in result.notes):
+            held[_key(result)] += 1
+    for key, count in answered.items():
+        if count > held[key]:
+            findings.problem(
+                f"operators/*/{RESULTS}",
+                " ".join(key),
+                f"measured {count} times by the workers' logs, and {held[key]} results are there",
+            )
+    for file, result in every:
+        if result.error is None and not any(is_note(note) for note in result.notes) and not answered[_key(result)]:
+            findings.problem(file, result.case.id, "no worker's log tells that it was measured")
+
+
+def _key(result: Result) -> tuple[str, str, str]:
+    facts = result.operator
+    problem = facts.get("problem") or {}
+    what = f"{problem.get('family')} {facts.get('id')} {result.case.precision} {result.case.role}"
+    return result.case.framework, result.case.topology, what
+
+
+def _answered(directory: Path) -> Measured:
+    found: Measured = Counter()
+    for case_file in sorted(directory.glob("operators/*/*/case.json")):
+        case = recorded.read(case_file)
+        for log in sorted(case_file.parent.glob("*/rank0.events.jsonl")):
+            for event in perflog.read_events(log):
+                value = event.value
+                if event.name == perflog.PROGRESS and value.get("done") == 1 and "status" in value:
+                    found[str(case.get("framework")), str(case.get("topology")), str(value.get("what"))] += 1
+    return found
+
+
+# --- the tables
+
+
+def check_tables(session: SessionFiles, found: Sequence[Result], findings: Findings) -> None:
+    """``operators.json`` and ``operators.csv`` say what the results say. A killed session has neither."""
+    expected = {one.case.node_id: table.row(one) for one in found}
+    path = session.directory / table.JSON
+    if path.is_file():
+        _table(table.JSON, recorded.read(path).get("results") or [], expected, findings, as_text=False)
+    path = session.directory / table.CSV
+    if path.is_file():
+        with open(path, encoding="utf-8", newline="") as file:
+            _table(table.CSV, list(csv.DictReader(file)), expected, findings, as_text=True)
+
+
+def _table(
+    name: str, rows: Sequence[Any], expected: Mapping[str, dict[str, Any]], findings: Findings, *, as_text: bool
+) -> None:
+    told = [str(row.get("node_id")) for row in rows]
+    if sorted(told) != sorted(expected):
+        findings.problem(name, "node_id", "it does not list the results that are there, each once")
+    for row in rows:
+        follows = expected.get(str(row.get("node_id")), {})
+        for key, value in row.items():
+            wanted = follows.get(key)
+            if as_text:
+                wanted = "" if wanted is None else str(wanted)
+            if value != wanted and not (value in (None, "") and wanted in (None, "")):
+                findings.problem(
+                    name, f"{row.get('id')} {key}", f"{value!r} is written there; {wanted!r} follows from results.jsonl"
+                )
+    findings.figures += sum(len(row) for row in rows)

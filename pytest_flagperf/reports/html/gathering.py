@@ -1,0 +1,240 @@
+"""Everything the report shows, as plain data: the page is rendered from it, and tests compare it with other reports."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_flagperf import __version__
+from pytest_flagperf import sessions
+from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.judging import derived
+from pytest_flagperf.judging import resume
+from pytest_flagperf.reports.html import cases
+from pytest_flagperf.reports.html import operators
+from pytest_flagperf.reports.html import texts
+from pytest_flagperf.result import Result
+from pytest_flagperf.sessions import SessionFiles
+
+
+Found = list[tuple[SessionFiles, Result]]
+
+
+def gather(directories: Iterable[Path]) -> dict[str, Any]:
+    """The sessions in these directories. Raises ``ReplayError`` where one is no session."""
+    read = sessions.read_all(directories)
+    found = once(read)
+    models = [(session, result) for session, result in found if result.case.kind != "operator"]
+    share = cases.Share.of([result for _, result in models])
+    described = [cases.describe(session, result, share) for session, result in models]
+    families = operators.families([(session, result) for session, result in found if result.case.kind == "operator"])
+    _number(described, "case")
+    _number(families, "family")
+    _number([row for family in families for row in family["rows"]], "operator")
+    labels = {one.name: f"S{number}" for number, one in enumerate(read, 1)}
+    everything = [*described, *(row for family in families for row in family["rows"])]
+    return {
+        "version": __version__,
+        "time": time.time(),
+        "sessions": [{**_session(one), "label": labels[one.name]} for one in read],
+        "labels": labels,
+        "facts": facts(read),
+        "counts": counts(everything),
+        "support": support(everything),
+        "attention": [row for row in everything if row["amiss"]],
+        "derived": [entry for one in read for entry in _derived(one)],
+        "cases": described,
+        "families": families,
+        "beside": beside(read, models),
+    }
+
+
+def once(read: Sequence[SessionFiles]) -> Found:
+    """The results, each case once: one that a later session took over or ran again with ``--resume`` is left out."""
+    replaced: set[tuple[str, str]] = set()
+    for session in read:
+        earlier = {name for result in session.results for name in _resumed(result)} - {session.name}
+        replaced |= {(name, result.case.node_id) for name in earlier for result in session.results}
+    return [
+        (session, result)
+        for session in read
+        for result in session.results
+        if not result.case.node_id or (session.name, result.case.node_id) not in replaced
+    ]
+
+
+def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Verdict → how many, what is amiss first."""
+    found = Counter(row["verdict"] for row in rows)
+    tones = ("bad", "doubtful", "plain", "good")
+    return dict(sorted(found.items(), key=lambda one: (tones.index(texts.word(one[0]).tone), one[0])))
+
+
+def support(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Model × framework, and for each vendor and chip the verdicts there are."""
+    cells: dict[tuple[str, str, str], dict[str, Counter[str]]] = {}
+    for row in rows:
+        kind = "operator" if row["kind"] == "operator" else row["kind"]
+        cell = cells.setdefault((kind, row["model"], row["framework"]), {})
+        cell.setdefault(row["on"], Counter())[row["verdict"]] += 1
+    return {
+        "columns": sorted({on for cell in cells.values() for on in cell}),
+        "rows": [
+            {
+                "kind": kind,
+                "model": model,
+                "framework": framework,
+                "cells": {on: dict(found) for on, found in cell.items()},
+            }
+            for (kind, model, framework), cell in sorted(
+                cells.items(), key=lambda one: (one[0][0] == "operator", one[0])
+            )
+        ],
+    }
+
+
+def facts(read: Sequence[SessionFiles]) -> list[dict[str, Any]]:
+    """What there is to know of the sessions, a row for each fact; ``differs`` where the sessions do."""
+    columns = [_facts(one) for one in read]
+    keys = dict.fromkeys(key for column in columns for key in column)
+    rows = [(kind, name, [column.get((kind, name), "") for column in columns]) for kind, name in keys]
+    return [
+        {"kind": kind, "name": name, "values": values, "differs": len(set(values)) > 1 and kind not in _ALWAYS_DIFFER}
+        for kind, name, values in rows
+    ]
+
+
+_ALWAYS_DIFFER = ("started", "ended", "command", "directory")
+
+
+def beside(read: Sequence[SessionFiles], models: Found) -> dict[str, Any]:
+    """The main figures of the cases that several sessions have: those ``sessions``, and a row for each figure."""
+    by_case: dict[str, dict[str, Result]] = {}
+    for session, result in models:
+        by_case.setdefault(result.case.id, {})[session.name] = result
+    shared = {case: results for case, results in by_case.items() if len(results) > 1}
+    names = [one.name for one in read if any(one.name in results for results in shared.values())]
+    rows = [row for case, results in shared.items() for row in _beside(case, [results.get(name) for name in names])]
+    return {"sessions": names, "rows": rows}
+
+
+def _beside(case: str, columns: Sequence[Result | None]) -> list[dict[str, Any]]:
+    there = [one for one in columns if one is not None]
+    quality = {target.metric for one in there for target in one.targets}
+    shown = [name for one in there for name in one.metrics if name in cases.MAIN or name in quality]
+    rows = []
+    for name in dict.fromkeys(shown):
+        values = [one.metrics[name].value if one is not None and name in one.metrics else None for one in columns]
+        metric = next(one.metrics[name] for one in there if name in one.metrics)
+        first = next((number for number, value in enumerate(values) if value is not None), 0)
+        changes = [
+            _change(value, values[first], metric.better) if n > first else None for n, value in enumerate(values)
+        ]
+        rows.append({"case": case, "metric": name, "unit": metric.unit, "values": values, "changes": changes})
+    return rows
+
+
+def _change(value: float | None, first: float | None, better: str) -> dict[str, Any] | None:
+    """How a figure differs from the first session's that has it; ``None`` where that cannot be said."""
+    if value is None or not first:
+        return None
+    ratio = value / first - 1
+    # What is printed as 0.0 % is neither.
+    direction = "" if abs(ratio) < 0.0005 else "better" if (ratio > 0) == (better == "higher") else "worse"
+    return {"ratio": ratio, "direction": direction}
+
+
+def _number(rows: Iterable[dict[str, Any]], kind: str) -> None:
+    for number, row in enumerate(rows, 1):
+        row["anchor"] = f"{kind}-{number}"
+
+
+def _resumed(result: Result) -> list[str]:
+    """The earlier session that a result's notes say it was taken from, or was not."""
+    notes = [note for note in result.notes if resume.is_note(note)]
+    return [found[1] for note in notes if (found := re.search(r"from session ([^\s,:]+)", note))]
+
+
+def _session(session: SessionFiles) -> dict[str, Any]:
+    description = session.description
+    return {
+        "name": session.name,
+        "directory": str(session.directory),
+        "vendor": str(description.get("vendor", "")),
+        "unfinished": list(session.unfinished),
+        "problems": list(session.problems),
+        "exit_status": description.get("exit_status"),
+        "has_ended": "time_ended" in description,
+        "cases": len(session.results),
+    }
+
+
+def _facts(session: SessionFiles) -> dict[tuple[str, str], str]:
+    """Kind of fact and name within it → text; what nobody wrote down is left out."""
+    description = session.description
+    host = _mapping(description.get("host"))
+    source = _mapping(description.get("source"))
+    devices = [str(_mapping(one).get("name") or "") for one in description.get("device_list") or ()]
+    found = [
+        ("started", "", moment(description.get("time_started"))),
+        ("ended", "", moment(description.get("time_ended"))),
+        ("exit_status", "", _told(description.get("exit_status"))),
+        ("host", "", _told(host.get("name"))),
+        ("processor", "", " · ".join(filter(None, [_told(host.get("cpu")), _cores(host)]))),
+        ("host_memory", "", f"{host['memory_gib']} GiB" if "memory_gib" in host else ""),
+        ("platform", "", _told(host.get("platform"))),
+        ("vendor", "", _told(description.get("vendor"))),
+        ("device", "", ", ".join(f"{count} × {name}" for name, count in Counter(filter(None, devices)).items())),
+        ("driver", "", _told(description.get("driver"))),
+        *(("software", name, _told(value)) for name, value in _mapping(description.get("versions")).items()),
+        (
+            "commit",
+            "",
+            " ".join([_told(source.get("commit")), *(["(changed)"] if source.get("changed") else [])]).strip(),
+        ),
+        ("command", "", shlex.join(map(str, description.get("command") or ()))),
+        *(("environment", name, _told(value)) for name, value in _mapping(description.get("environment")).items()),
+        ("directory", "", str(session.directory)),
+    ]
+    return {(kind, name): value for kind, name, value in found if value}
+
+
+def _derived(session: SessionFiles) -> list[dict[str, Any]]:
+    """The figures across cases, and what was required of them."""
+    try:
+        found = derived.read(session.directory)
+    except ReplayError as error:
+        return [{"session": session.name, "metrics": [], "left_out": [str(error)], "requirements": []}]
+    if found is None:
+        return []
+    rows = [{**msgspec.to_builtins(one), "label": one.label} for one in found.metrics]
+    required = [msgspec.to_builtins(one) for one in found.requirements]
+    return [{"session": session.name, "metrics": rows, "left_out": found.left_out, "requirements": required}]
+
+
+def moment(seconds: Any) -> str:
+    """A time as text in UTC, which is the same for every reader; empty where nobody wrote it down."""
+    if not isinstance(seconds, (int, float)):
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def _cores(host: Mapping[str, Any]) -> str:
+    return f"{host['cpus']} CPUs" if "cpus" in host else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _told(value: Any) -> str:
+    return "" if value is None else str(value)

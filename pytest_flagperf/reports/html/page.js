@@ -1,0 +1,352 @@
+"use strict";
+// The page is whole without this: it adds sorting, filters, charts, and the switches of language and theme.
+(() => {
+  const root = document.documentElement;
+  const json = (id) => JSON.parse(document.getElementById(id).textContent);
+  const texts = json("texts");
+  const every = (selector, within = document) => [...within.querySelectorAll(selector)];
+  let language = root.lang.startsWith("zh") ? "zh" : "en";
+
+  const say = (key, values = {}) => {
+    const text = texts[key] ? texts[key][language] : key;
+    return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
+  };
+
+  function element(tag, text, attributes = {}) {
+    const made = document.createElement(tag);
+    if (text !== undefined && text !== null) made.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  }
+
+  // A file that was opened from disk may have no storage: then a choice lasts as long as the page.
+  const stored = {
+    get(name) {
+      try { return localStorage.getItem(`flagperf-${name}`); } catch { return null; }
+    },
+    set(name, value) {
+      try { localStorage.setItem(`flagperf-${name}`, value); } catch { /* see above */ }
+    },
+  };
+
+  // --- the libraries, started when they are first needed
+
+  const once = (make) => {
+    let made;
+    return () => (made ??= make());
+  };
+
+  async function unpack(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (character) => character.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  }
+
+  const charts = once(async () => {
+    for (const text of await unpack("library-bokeh")) {
+      const script = element("script", text);
+      document.head.append(script);
+    }
+    Bokeh.set_log_level("error");
+    return Bokeh;
+  });
+
+  const tables = once(async () => {
+    const address = URL.createObjectURL(new Blob(await unpack("library-itables"), { type: "text/javascript" }));
+    const library = await import(address);
+    URL.revokeObjectURL(address);
+    return library.jQuery;
+  });
+
+  // --- language and theme
+
+  function speak(within) {
+    for (const one of every("[data-t]", within)) one.textContent = say(one.dataset.t);
+    for (const one of every("[data-t-placeholder]", within)) one.placeholder = say(one.dataset.tPlaceholder);
+    for (const one of every("[data-t-label]", within)) one.setAttribute("aria-label", say(one.dataset.tLabel));
+  }
+
+  function translate() {
+    root.lang = language === "zh" ? "zh-CN" : "en";
+    speak(document);
+    for (const one of every("[data-language]")) one.setAttribute("aria-pressed", String(one.dataset.language === language));
+    for (const one of enhanced.values()) { one.rows().invalidate("dom"); one.draw(false); label(one); }
+    redraw();
+  }
+
+  function isDark() {
+    const chosen = root.dataset.theme;
+    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+
+  function paint(choice) {
+    if (choice === "auto") delete root.dataset.theme;
+    else root.dataset.theme = choice;
+    for (const one of every("[data-theme-choice]")) one.setAttribute("aria-pressed", String(one.dataset.themeChoice === choice));
+    redraw();
+  }
+
+  // --- tables
+
+  const enhanced = new Map();
+  const wanted = new Map();
+
+  function label(api) {
+    for (const heading of every("thead th", api.table().node())) {
+      const title = heading.querySelector(".dt-column-title");
+      const handle = heading.querySelector(".dt-column-order");
+      if (title && handle) handle.setAttribute("aria-label", say("sort", { column: title.textContent.trim() }));
+    }
+    const output = document.querySelector(`[data-for="${api.table().node().id}"] output`);
+    const info = api.page.info();
+    if (output) output.textContent = say("rows", { shown: info.recordsDisplay, all: info.recordsTotal });
+  }
+
+  async function enhance(table) {
+    const $ = await tables();
+    const rows = table.tBodies[0].rows.length;
+    const api = $(table).DataTable({
+      paging: rows > 1000, pageLength: 200, lengthChange: false, info: false, order: [], autoWidth: false, ordering: { indicators: true, handler: true },
+      layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: rows > 1000 ? "paging" : null },
+    });
+    enhanced.set(table.id, api);
+    api.search.fixed("verdict", (text, data, index) => {
+      const verdict = wanted.get(table.id);
+      return !verdict || api.row(index).node().dataset.verdict === verdict;
+    });
+    const controls = document.querySelector(`[data-for="${table.id}"]`);
+    if (controls) {
+      controls.hidden = false;
+      controls.querySelector("input").addEventListener("input", (event) => api.search(event.target.value).draw());
+      controls.querySelector("select")?.addEventListener("change", (event) => show(table.id, event.target.value));
+    }
+    api.on("draw", () => { label(api); follow(api); });
+    label(api);
+  }
+
+  function show(id, verdict) {
+    wanted.set(id, verdict);
+    const select = document.querySelector(`[data-for="${id}"] select`);
+    if (select) select.value = [...select.options].some((one) => one.value === verdict) ? verdict : "";
+    enhanced.get(id)?.draw();
+  }
+
+  // The sections below a table show what the table shows.
+  function follow(api) {
+    const kept = new Set(api.rows({ search: "applied" }).nodes().toArray().map((row) => row.dataset.section));
+    for (const row of api.rows().nodes().toArray()) {
+      const section = row.dataset.section && document.getElementById(row.dataset.section);
+      if (section) section.hidden = !kept.has(row.dataset.section);
+    }
+  }
+
+  async function more(button) {
+    await ready;
+    const row = button.closest("tr");
+    const api = enhanced.get(button.closest("table").id);
+    const child = api.row(row).child;
+    if (child.isShown()) child.hide();
+    else child(await details(json(`details-${row.id}`))).show();
+    button.setAttribute("aria-expanded", String(child.isShown()));
+    const plot = row.nextElementSibling?.querySelector(".plot");
+    if (child.isShown() && plot) draw(plot);
+  }
+
+  function details(found) {
+    const box = element("div", null, { class: "child" });
+    const columns = element("div", null, { class: "columns" });
+    const list = element("dl");
+    for (const [name, text] of found.facts) list.append(element("dt", name), element("dd", text));
+    for (const text of found.notes) list.append(element("dt", say("notes")), element("dd", text));
+    const table = element("table");
+    table.append(element("caption", say("metrics")));
+    for (const [name, value, unit] of found.metrics) {
+      const line = table.insertRow();
+      line.append(element("th", name, { scope: "row" }), element("td", number(value), { class: "n", title: value }), element("td", unit));
+    }
+    for (const one of found.comparisons) {
+      const line = table.insertRow();
+      line.append(element("th", `${one.metric} · ${say("baseline")}`, { scope: "row" }));
+      line.append(element("td", one.baseline === null ? "" : number(one.baseline), { class: "n" }));
+      line.append(element("td", [say(`verdict.${one.verdict}`), one.method, ...(one.reasons ?? [])].filter(Boolean).join(" · ")));
+    }
+    columns.append(table, list);
+    box.append(columns);
+    if (found.chart) box.append(figure(found.chart, element("div", null, { class: "charts" })));
+    if (found.rerun) box.append(element("h4", say("reproduce")), element("pre", found.rerun, { class: "command" }));
+    return box;
+  }
+
+  const number = (value) => (Math.abs(value) >= 1000 ? value.toLocaleString("en", { maximumFractionDigits: 0 }) : String(Number(value.toPrecision(4))));
+
+  // --- charts
+
+  // Okabe and Ito's colours, which people see who tell few apart, made darker or lighter for the ground.
+  const inks = { light: ["#0072b2", "#c44e00", "#007a5a", "#a3528a", "#8a6d00", "#444444"], dark: ["#56b4e9", "#e8903a", "#3ecf9f", "#e094c4", "#f0e442", "#cccccc"] };
+  const dashes = ["solid", "dashed", "dotted", "dotdash"];
+  const drawn = new Map();
+
+  const unitOf = (chart) => (chart.unit === "ratio" || chart.unit === "1" ? "" : chart.unit);
+
+  function figure(chart, holder) {
+    const one = element("figure");
+    const plot = element("div", null, { class: "plot", role: "img" });
+    drawn.set(plot, { chart, caption: element("figcaption"), view: null });
+    one.append(drawn.get(plot).caption, plot);
+    holder.append(one);
+    return holder;
+  }
+
+  function caption(chart) {
+    const shown = chart.series.reduce((sum, one) => sum + one.x.length, 0);
+    const all = chart.series.reduce((sum, one) => sum + one.points, 0);
+    const said = [];
+    if (chart.bounds?.length) said.push(say("chart.bound", { bound: chart.bounds.join(", ") }));
+    if (chart.marks?.length) said.push(say("chart.marks", { round: chart.round }));
+    if (shown < all) said.push(say("chart.thinned", { shown, all }));
+    const unit = unitOf(chart);
+    return [say(`chart.${chart.title}`, { name: chart.name }) + (unit ? ` [${unit}]` : ""), said.join(" · ")];
+  }
+
+  function nameOf(chart, one) {
+    if (chart.rounds) return say("series.round", one);
+    return /^\d+$/.test(one.name) ? say("series.device", one) : one.name;
+  }
+
+  function legend(chart, ink) {
+    const list = element("ul", null, { class: "legend" });
+    if (chart.series.length < 2) return list;
+    for (const [index, one] of chart.series.entries()) {
+      const swatch = element("span", null, { class: "swatch", "aria-hidden": "true" });
+      swatch.style.borderTop = `3px ${{ solid: "solid", dotted: "dotted" }[dashes[index % dashes.length]] ?? "dashed"} ${ink[index % ink.length]}`;
+      const line = element("li");
+      line.append(swatch, nameOf(chart, one));
+      list.append(line);
+    }
+    return list;
+  }
+
+  async function draw(plot) {
+    const entry = drawn.get(plot);
+    const { chart } = entry;
+    const Bokeh = await charts();
+    const style = getComputedStyle(root);
+    const [text, quiet, line] = ["--text", "--quiet", "--line"].map((name) => style.getPropertyValue(name).trim());
+    const dark = isDark();
+    const ink = inks[dark ? "dark" : "light"];
+    const [title, hint] = caption(chart);
+    const several = chart.series.length > 1;
+    entry.caption.replaceChildren(document.createTextNode(title), element("small", hint), legend(chart, ink));
+    plot.setAttribute("aria-label", title);
+    const picture = Bokeh.Plotting.figure({
+      height: 230, sizing_mode: "stretch_width", tools: "box_zoom,reset,save", toolbar_location: "above",
+      x_axis_label: say(`x.${chart.x}`), y_axis_label: unitOf(chart) || null,
+      background_fill_alpha: 0, border_fill_alpha: 0, outline_line_color: line,
+    });
+    picture.toolbar.logo = null;
+    picture.toolbar.autohide = true;
+    for (const axis of [...picture.xaxis, ...picture.yaxis]) {
+      Object.assign(axis, { axis_label_text_color: quiet, major_label_text_color: quiet, axis_line_color: line, major_tick_line_color: line, minor_tick_line_color: null, axis_label_text_font_style: "normal" });
+    }
+    for (const grid of [...picture.xgrid, ...picture.ygrid]) grid.grid_line_color = line;
+    const renderers = chart.series.map((one, index) => {
+      const name = nameOf(chart, one);
+      const source = new Bokeh.ColumnDataSource({ data: { x: one.x, y: one.y, name: one.x.map(() => name) } });
+      const look = { color: ink[index % ink.length], line_width: 2, line_dash: dashes[index % dashes.length] };
+      const drawnLine = picture.line({ field: "x" }, { field: "y" }, { source, ...look });
+      const dots = one.x.length <= 60 ? [picture.scatter({ field: "x" }, { field: "y" }, { source, size: 5, color: look.color })] : [];
+      if (one.x.length < 2) return dots[0];
+      // One curve tells its value wherever the pointer is above or below it; of several, the one that is near it does,
+      // for which an unseen line beside it is wide enough to be met.
+      return several ? picture.line({ field: "x" }, { field: "y" }, { source, line_alpha: 0, line_width: 16 }) : drawnLine;
+    });
+    const tooltips = [[say(`x.${chart.x}`), "@x"], [unitOf(chart) || say("value"), "@y"]];
+    if (several) tooltips.unshift(["", "@name"]);
+    picture.add_tools(new Bokeh.HoverTool({ renderers, tooltips, mode: several ? "mouse" : "vline", line_policy: "nearest", point_policy: "snap_to_data" }));
+    // Unseen points keep the bounds within the axis.
+    if (chart.bounds?.length) picture.scatter(chart.bounds.map(() => chart.series[0].x[0]), chart.bounds, { alpha: 0 });
+    for (const bound of chart.bounds ?? []) picture.add_layout(new Bokeh.Span({ location: bound, dimension: "width", line_color: text, line_dash: "dashed", line_width: 1.5 }));
+    for (const mark of chart.marks ?? []) picture.add_layout(new Bokeh.Span({ location: mark, dimension: "height", line_color: quiet, line_dash: "dotted" }));
+    // A range of one value, such as a constant clock, has no height of its own.
+    picture.y_range.min_interval = 1e-9;
+    entry.view?.remove();
+    plot.replaceChildren();
+    plot.dataset.drawn = dark ? "dark" : "light";
+    entry.view = await Bokeh.Plotting.show(picture, plot);
+  }
+
+  function redraw() {
+    for (const [plot, entry] of drawn) {
+      if (!plot.isConnected) drawn.delete(plot);
+      else if (entry.view) draw(plot);
+    }
+  }
+
+  // The section's content is text until it is opened: see case.html.j2.
+  function fill(section) {
+    const sleeping = section.querySelector("noscript");
+    if (!sleeping) return;
+    const made = document.createElement("template");
+    made.innerHTML = sleeping.textContent;
+    sleeping.replaceWith(made.content);
+    speak(section);
+  }
+
+  function open(section) {
+    fill(section);
+    const holder = section.querySelector("[data-charts]");
+    if (!section.open || !holder || holder.dataset.begun) return;
+    holder.dataset.begun = "true";
+    holder.replaceChildren();
+    for (const chart of json(`charts-${holder.dataset.charts}`)) figure(chart, holder);
+    // What is out of sight is drawn when it comes into sight.
+    const watch = new IntersectionObserver((seen) => {
+      for (const one of seen.filter((each) => each.isIntersecting)) { watch.unobserve(one.target); draw(one.target); }
+    }, { rootMargin: "400px" });
+    for (const plot of every(".plot", holder)) watch.observe(plot);
+  }
+
+  function jump() {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    if (target.matches("details")) { target.hidden = false; target.open = true; }
+    target.scrollIntoView();
+  }
+
+  // --- begin
+
+  for (const one of every(".switches, .buttons")) one.hidden = false;
+  for (const one of every("button:disabled")) one.disabled = false;
+  const ready = (async () => { for (const table of every("table.sortable")) await enhance(table); })();
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    const link = event.target.closest('a[href^="#"]');
+    if (link && link.hash === location.hash) jump();
+    if (!button) return;
+    const chosen = button.dataset;
+    if (chosen.language) { language = chosen.language; stored.set("language", language); translate(); }
+    if (chosen.themeChoice) { stored.set("theme", chosen.themeChoice); paint(chosen.themeChoice); }
+    if (chosen.details) more(button);
+    if ("openAll" in chosen || "closeAll" in chosen) for (const one of every("details.case:not([hidden])")) one.open = "openAll" in chosen;
+    if (chosen.show) {
+      const verdict = button.getAttribute("aria-pressed") === "true" ? "" : chosen.show;
+      for (const one of every("[data-show]")) one.setAttribute("aria-pressed", String(one.dataset.show === verdict));
+      for (const id of enhanced.keys()) if (document.querySelector(`#${CSS.escape(id)} tbody tr[data-verdict]`) || wanted.has(id)) show(id, verdict);
+    }
+  });
+  // The whole figure is under the pointer where the cell shows four digits.
+  document.addEventListener("mouseover", (event) => {
+    const cell = event.target.closest?.("td[data-order]");
+    if (cell && !cell.title) cell.title = cell.dataset.order;
+  });
+  document.addEventListener("toggle", (event) => { if (event.target.matches("details.case")) open(event.target); }, true);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  addEventListener("hashchange", jump);
+
+  const offered = root.dataset.languages.split(" ");
+  const preferred = stored.get("language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
+  if (offered.includes(preferred) && preferred !== language) { language = preferred; translate(); }
+  for (const one of every("[data-language]")) one.setAttribute("aria-pressed", String(one.dataset.language === language));
+  paint(stored.get("theme") ?? "auto");
+  ready.then(() => { jump(); performance.mark("flagperf-ready"); root.dataset.ready = "true"; });
+})();

@@ -1,0 +1,154 @@
+"""The curves of a case: loss and quality over steps, what the monitor saw over time; few enough points to mail."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_flagperf import perflog
+from pytest_flagperf import samples
+from pytest_flagperf.perflog import Event
+from pytest_flagperf.reports import curve
+from pytest_flagperf.result import Result
+from pytest_flagperf.result import RoundResult
+
+
+# Of one series, and of all series of a report together: 500 cases still make a file that opens at once.
+MOST_POINTS = 500
+MOST_POINTS_TOGETHER = 150_000
+FEWEST_POINTS = 24
+
+Point = tuple[float, float]
+
+# What is drawn of a device: the monitor's key, its unit.
+DEVICE = (("power", "W"), ("temperature", "°C"), ("utilization", "ratio"), ("memory_used", "GiB"), ("clock", "MHz"))
+HOST = (("cpu_utilization", "ratio"), ("memory_used", "GiB"))
+
+
+def points_for(series: int) -> int:
+    """How many points a series may have where a report has so many of them."""
+    return max(FEWEST_POINTS, min(MOST_POINTS, MOST_POINTS_TOGETHER // max(series, 1)))
+
+
+def thin(points: Sequence[Point], most: int) -> list[Point]:
+    """At most ``most`` of the points, first and last among them: the lowest and the highest of each of equal parts.
+
+    Unlike a mean this keeps every spike. Points that are not finite are left out.
+    """
+    finite = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    if len(finite) <= most:
+        return finite
+    parts = max(1, (most - 2) // 2)
+    inner = finite[1:-1]
+    kept = [finite[0]]
+    for number in range(parts):
+        part = inner[number * len(inner) // parts : (number + 1) * len(inner) // parts]
+        if part:
+            kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return [*kept, finite[-1]]
+
+
+def charts(result: Result, directories: Sequence[tuple[RoundResult, Path]], most: int) -> list[dict[str, Any]]:
+    """The charts of a case: ``title``, ``name``, ``unit``, ``x`` (``step`` or ``s``), ``bounds`` and ``series``."""
+    events = [(one, _events(directory)) for one, directory in directories]
+    found = [_loss(events, most), *_quality(result, most)]
+    if directories:
+        one, directory = directories[-1]
+        found += _of_devices(one, directory, events[-1][1], most)
+    return [chart for chart in found if chart["series"]]
+
+
+def of_samples(values: Sequence[float], unit: str, most: int) -> dict[str, Any]:
+    """The chart of an operator's samples in the order they were taken."""
+    points = [(float(number), value) for number, value in enumerate(values, 1)]
+    return _chart("samples", "", unit, "sample", [_series("", points, most)])
+
+
+def _chart(title: str, name: str, unit: str, x: str, series: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    return {"title": title, "name": name, "unit": unit, "x": x, "series": [one for one in series if one["x"]], **more}
+
+
+def _series(name: str, points: Sequence[Point], most: int) -> dict[str, Any]:
+    kept = thin(points, most)
+    return {
+        "name": name,
+        "x": [_short(x) for x, _ in kept],
+        "y": [_short(y) for _, y in kept],
+        "points": len(points),
+    }
+
+
+def _short(value: float) -> float | int:
+    """The value with as many digits as a chart shows."""
+    rounded = float(f"{value:.6g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+
+
+def _events(directory: Path) -> list[Event]:
+    paths = sorted(directory.glob("*/rank0.events.jsonl"))
+    return perflog.read_events(paths[0]) if paths else []
+
+
+def _loss(events: Sequence[tuple[RoundResult, Sequence[Event]]], most: int) -> dict[str, Any]:
+    series = [_series(f"{one.round}", [(float(s), v) for s, v in curve.losses(seen)], most) for one, seen in events]
+    return _chart("loss", "", "", "step", series, rounds=True)
+
+
+def _quality(result: Result, most: int) -> Iterator[dict[str, Any]]:
+    """A chart for each quality metric, with the bound that its target has."""
+    names = dict.fromkeys(name for one in result.rounds for e in one.evaluations for name in e.quality)
+    for name in names:
+        series = [
+            _series(
+                f"{one.round}", [(float(e.step), e.quality[name]) for e in one.evaluations if name in e.quality], most
+            )
+            for one in result.rounds
+        ]
+        bounds = [target.bound for target in result.targets if target.metric == name]
+        unit = result.metrics[name].unit if name in result.metrics else ""
+        yield _chart("quality", name, unit, "step", series, bounds=bounds, rounds=True)
+
+
+def _of_devices(one: RoundResult, directory: Path, events: Iterable[Event], most: int) -> Iterator[dict[str, Any]]:
+    """A chart for each figure that the monitors of the round's hosts saw, over seconds since the first sample."""
+    seen = {path.parent.name: samples.read(path) for path in sorted(directory.glob("*/monitor.jsonl"))}
+    first = next(iter(seen.values()), None)
+    begin = min((sample.monotonic for sample in first.samples), default=None) if first else None
+    marks = [] if begin is None else _training(events, begin)
+    for title, kind, keys in (("device", "samples", DEVICE), ("host", "host", HOST)):
+        for key, unit in keys:
+            series = [
+                _series(_name(host, device, len(seen) > 1), points, most)
+                for host, found in seen.items()
+                for device, points in _points(getattr(found, kind), key, kind == "samples")
+            ]
+            yield _chart(title, key, unit, "s", series, marks=marks, round=one.round)
+
+
+def _points(found: Sequence[samples.Sample], key: str, by_device: bool) -> Iterator[tuple[int | None, list[Point]]]:
+    if not found:
+        return
+    begin = min(one.monotonic for one in found)
+    told = sorted((one for one in found if isinstance(one.figures.get(key), (int, float))), key=lambda one: one.device)
+    for device, group in itertools.groupby(told, key=lambda one: one.device):
+        points = sorted((one.monotonic - begin, float(one.figures[key])) for one in group)
+        yield (device if by_device else None), points
+
+
+def _name(host: str, device: int | None, several: bool) -> str:
+    parts = [host] if several else []
+    return " ".join([*parts, *([] if device is None else [f"{device}"])])
+
+
+def _training(events: Iterable[Event], begin: float) -> list[float]:
+    """When training began and ended, on the time axis of the host that rank 0 ran on."""
+    return [
+        _short(event.monotonic - begin)
+        for event in events
+        if event.name in (perflog.TRAIN_START, perflog.TRAIN_END) and event.monotonic is not None
+    ]

@@ -1,0 +1,183 @@
+"""A session's directory, read for reports: on this machine or copied from another. Nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
+
+from pytest_flagperf import result as results
+from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.result import Result
+from pytest_flagperf.result import RoundResult
+
+
+DESCRIPTION, LEDGER, RESULT = "session.json", "ledger.jsonl", "result.json"
+
+
+@dataclass(frozen=True)
+class SessionFiles:
+    """What a session left on disk.
+
+    ``results`` holds the last Result of each test, models before operators, and ``files`` the file that each is from.
+    ``unfinished`` are the rounds that started and did not end; ``problems`` says in words what could not be read.
+    """
+
+    directory: Path
+    name: str
+    description: Mapping[str, Any]
+    results: tuple[Result, ...]
+    unfinished: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    @property
+    def time_started(self) -> float | None:
+        """When the session began, in Unix seconds; ``None`` where nobody wrote it down."""
+        found = self.description.get("time_started")
+        return float(found) if isinstance(found, (int, float)) else None
+
+
+def read(directory: Path) -> SessionFiles:
+    """The session in ``directory``. Raises ``ReplayError`` where there is none."""
+    directory = directory.resolve()
+    paths = [*model_files(directory), *operator_files(directory)]
+    if not paths and not (directory / DESCRIPTION).is_file() and not (directory / LEDGER).is_file():
+        raise ReplayError(
+            f"{directory} is no session: it holds neither {DESCRIPTION} nor {RESULT}. Give a directory below "
+            "flagperf-results/, as the end of a run names it"
+        )
+    problems: list[str] = []
+    description = _description(directory, problems)
+    found: dict[str, tuple[Result, Path]] = {}
+    for path in paths:
+        for number, result in enumerate(results_of(path, problems)):
+            found[result.case.node_id or f"{path}:{number}"] = (result, path)
+    return SessionFiles(
+        directory,
+        str(description.get("session") or directory.name),
+        description,
+        tuple(result for result, _ in found.values()),
+        _unfinished(directory, problems),
+        tuple(problems),
+        tuple(path for _, path in found.values()),
+    )
+
+
+def read_all(paths: Iterable[Path]) -> list[SessionFiles]:
+    """The sessions in ``paths``, each a session or a directory that holds some; in the order they were started."""
+    found = {one: read(one) for path in paths for one in find(path)}
+    return sorted(found.values(), key=lambda one: (one.time_started or 0.0, one.name))
+
+
+def find(path: Path) -> list[Path]:
+    """The sessions at ``path``: itself, or those directly below it. Raises ``ReplayError`` where there are none."""
+    path = path.resolve()
+    if is_session(path):
+        return [path]
+    below = sorted(one for one in path.iterdir() if is_session(one)) if path.is_dir() else []
+    if not below:
+        raise ReplayError(f"{path} is no session, and holds none. Sessions are directories below flagperf-results/")
+    return below
+
+
+def is_session(directory: Path) -> bool:
+    """Whether a directory holds a session; what a killed one left is one too."""
+    return (directory / DESCRIPTION).is_file() or bool(model_files(directory) or operator_files(directory))
+
+
+def ledger(directory: Path) -> list[dict[str, Any]]:
+    """The whole lines of the session's ledger; none where it has no ledger."""
+    path = directory / LEDGER
+    return results.read_lines(path) if path.is_file() else []
+
+
+def round_directory(session: SessionFiles, result: Result, one: RoundResult) -> Path:
+    """Where a round's files are, in a copied session too.
+
+    A Result holds the absolute path on the machine that made it. A round that was replayed lies outside of its session:
+    then this is the path as it was recorded, which need not be here.
+    """
+    inside = inside_session(one.directory)
+    if inside is not None:
+        # A case's own directory may have been given for a session.
+        for path in (session.directory / inside, session.directory / inside.name):
+            if path.is_dir():
+                return path
+    return Path(one.directory)
+
+
+def inside_session(directory: str) -> PurePosixPath | None:
+    """``<case directory>/round<k>`` of a round's recorded directory; ``None`` where that is no such path.
+
+    It is the case's own directory, which is called ``<case id>~2`` for another run of it in the same session.
+    """
+    parts = PurePosixPath(directory).parts[-2:]
+    return PurePosixPath(*parts) if len(parts) == 2 and ".." not in parts and "/" not in parts else None
+
+
+def model_files(directory: Path) -> list[Path]:
+    """The ``result.json`` of a session or of one case's directory, a case's first run before its later ones."""
+    found = [*directory.glob(RESULT), *directory.glob(f"*/{RESULT}")]
+    return sorted(found, key=lambda path: _in_order(path.parent.name))
+
+
+def operator_files(directory: Path) -> list[Path]:
+    """The ``results.jsonl`` of a session, one for each of its processes, or the one of a process' directory."""
+    found = [*directory.glob(f"operators/*/{results.RESULTS}"), *directory.glob(results.RESULTS)]
+    return sorted(found, key=lambda path: (path.stat().st_mtime, str(path)))
+
+
+def results_of(path: Path, problems: list[str]) -> Iterator[Result]:
+    """Every result in one file; what cannot be read is told in ``problems`` and keeps no other from being read."""
+    if path.name == RESULT:
+        try:
+            yield results.read_result(path)
+        except ReplayError as error:
+            problems.append(str(error))
+        return
+    lines = path.read_bytes().split(b"\n")
+    if lines[-1]:
+        problems.append(f"{path}, line {len(lines)} is torn: its process was killed while it wrote")
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            yield msgspec.json.decode(line, type=Result)
+        except msgspec.DecodeError as error:
+            problems.append(f"{path}, line {number} cannot be read as a result: {error}")
+
+
+def _in_order(name: str) -> tuple[str, int]:
+    case, _, number = name.rpartition("~")
+    return (case, int(number)) if case and re.fullmatch(r"\d+", number) else (name, 1)
+
+
+def _description(directory: Path, problems: list[str]) -> dict[str, Any]:
+    path = directory / DESCRIPTION
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        problems.append(f"{path} cannot be read: {error}")
+        return {}
+    if not isinstance(found, dict):
+        problems.append(f"{path} does not describe a session")
+        return {}
+    return found
+
+
+def _unfinished(directory: Path, problems: list[str]) -> tuple[str, ...]:
+    path = directory / LEDGER
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(results.unfinished(path))
+    except OSError as error:
+        problems.append(f"{path} cannot be read: {error}")
+        return ()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+# What a shell says of a program that Ctrl-C ended.
+INTERRUPTED = 130
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, 1 where something asked about is not well, 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="flagperf", description="AI-hardware benchmarks as pytest tests.")
@@ -32,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FlagPerfError as error:
         print(f"flagperf: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("flagperf: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader went away, as head does; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

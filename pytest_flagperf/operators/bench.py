@@ -36,10 +36,6 @@ from pytest_flagperf.provision import find_devices
 from pytest_flagperf.session import Session
 
 
-# What a shell says of a program that Ctrl-C ended.
-_INTERRUPTED = 130
-
-
 class BenchSession(Session):
     """A session without pytest: no hooks, no ini file, no test to run again."""
 
@@ -99,9 +95,6 @@ def run(chosen: argparse.Namespace) -> int:
     wanted = [_resolved(chosen, session, problem, direction) for direction in directions]
     try:
         outcomes = _measure(session, wanted)
-    except KeyboardInterrupt:
-        print("flagperf: interrupted; the worker has ended", file=sys.stderr)
-        return _INTERRUPTED
     except OSError as error:
         raise ConfigurationError(f"the results cannot be written to {session.directory}: {error}") from error
     found = [outcome.result for outcome in outcomes]

@@ -131,8 +131,11 @@ def refuse_other_precision(asked: str, in_force: Mapping[str, Any]) -> None:
             f"fp32 was asked for and TF32 was in force ({', '.join(f'{name} = {switches[name]}' for name in on)}): "
             "something switched it on behind the plugin's back. Look for allow_tf32 and NVIDIA_TF32_OVERRIDE"
         )
-    if asked == "tf32" and not on:
-        raise InvalidMeasurement("tf32 was asked for and was not in force when the calls were timed")
+    if asked == "tf32" and len(on) < max(1, len(switches)):
+        off = ", ".join(f"{name} = {value}" for name, value in switches.items() if name not in on)
+        raise InvalidMeasurement(
+            f"tf32 was asked for and was not in force when the calls were timed: {off or in_force}"
+        )
 
 
 def _is_on(value: Any) -> bool:

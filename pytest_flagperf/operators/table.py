@@ -271,6 +271,7 @@ _COLUMNS = (
     *("family", "id", *_ALL_SIZES, "sets", "precision", "direction", "framework", "topology"),
     *("vendor", "chip", "device"),
 )
+_UNITS = {"published_time": "µs"}
 _LAST = (
     *("iterations", "ended", "clock_of_times", "cache", "padded", "error_bound", "peak", "peak_estimated", "roofline"),
     *("published_on", "published_time", "published_ratio", "published_arithmetic", "published_source"),
@@ -279,14 +280,21 @@ _LAST = (
 
 
 def as_csv(found: Sequence[Result]) -> str:
-    """All results, a row each; times in µs, the other units as ``flagperf metrics`` lists them."""
+    """All results, a row each. The column of a metric has its unit in brackets: ``time [µs]``."""
     rows = [row(one) for one in found]
     figures = [name for name in metrics.known() if any(name in one for one in rows) and name not in _COLUMNS]
     written = io.StringIO()
     writer = csv.DictWriter(written, [*_COLUMNS, *figures, *_LAST], lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: _headed(name) for name in writer.fieldnames})
     writer.writerows({name: "" if value is None else value for name, value in one.items()} for one in rows)
     return written.getvalue()
+
+
+def _headed(column: str) -> str:
+    """A column's title: with the unit where it is of a figure that has one."""
+    metric = metrics.known().get(column)
+    unit = metric.unit if metric else _UNITS.get(column, "")
+    return f"{column} [{unit}]" if unit else column
 
 
 def as_json(found: Sequence[Result]) -> dict[str, Any]:

@@ -99,9 +99,9 @@ def test_csv_and_json_hold_every_figure_and_no_samples():
     rows = [made(GEMM), made(Recurrent("gru", 64, 2, 5), "wrong")]
     read = list(csv.DictReader(io.StringIO(table.as_csv(rows))))
     assert [one["verdict"] for one in read] == ["passed", "wrong"]
-    assert (read[0]["m"], read[0]["a_transposed"], float(read[0]["time"])) == ("1760", "T", 1234.5)
+    assert (read[0]["m"], read[0]["a_transposed"], float(read[0]["time [µs]"])) == ("1760", "T", 1234.5)
     assert read[1]["cell"] == "gru"
-    assert read[1]["time"] == ""
+    assert read[1]["time [µs]"] == ""
     document = table.as_json(rows)
     assert document["units"]["time"] == "µs"
     assert "time" not in document["results"][1]

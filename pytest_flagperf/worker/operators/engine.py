@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pytest_flagperf.errors import FlagPerfError
-from pytest_flagperf.errors import PrecisionUnavailable
 from pytest_flagperf.operators.problems import Problem
 from pytest_flagperf.perflog import to_json
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.operators import data
 from pytest_flagperf.worker.operators.kernel import Check
 from pytest_flagperf.worker.operators.kernel import Framework
@@ -127,7 +127,7 @@ def _measured(framework: Framework, kernel: Kernel, request: Request, alive: Cal
         if not check.correct:
             return _wrong(check, "the call timed beside it")
     in_force = kernel.precision()
-    refuse_other_precision(in_force, request.precision)
+    tf32.refuse_other(in_force, request.precision)
     figures |= kernel.figures(figures["time"] / 1e6 if measurement else once)
     figures["max_relative_error"] = check.error
     return {
@@ -187,16 +187,6 @@ def _wrong(check: Check, which: str) -> Reply:
         else "the answer is not finite, or was not written"
     )
     return {"status": "wrong", "message": f"{which}: {found}", "figures": {"max_relative_error": check.error}}
-
-
-def refuse_other_precision(in_force: dict[str, Any], asked: str) -> None:
-    """Raises ``PrecisionUnavailable`` where TF32 is on unasked, or off though asked for.
-
-    fp32 with TF32 products is not fp32.
-    """
-    tf32 = in_force.get("tf32")
-    if tf32 not in (None, asked == "tf32"):
-        raise PrecisionUnavailable(f"{asked} was asked for, but TF32 is {'on' if tf32 else 'off'}: {in_force}")
 
 
 def _notes(measurement: Measurement | None) -> list[str]:

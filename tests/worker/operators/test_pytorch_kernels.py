@@ -492,6 +492,27 @@ def test_tf32_forced_on_behind_our_back_is_refused(ask, monkeypatch):
     }
 
 
+@pytest.mark.parametrize("asked", ["fp32", "tf32"])
+def test_tf32_for_one_kind_of_call_only_is_neither_precision(asked, monkeypatch):
+    """Products of matrices have it and convolutions not, or the other way round."""
+    import torch
+
+    from pytest_flagperf.errors import PrecisionUnavailable
+    from pytest_flagperf.worker import tf32
+    from pytest_flagperf.worker.operators.pytorch.framework import Framework
+
+    framework = object.__new__(Framework)
+    monkeypatch.setattr(Framework, "_switches", lambda self: {"torch.backends.cudnn.allow_tf32": (holder, "allow")})
+    framework.on_host = True
+    holder = type("Switch", (), {"allow": asked == "fp32"})
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest" if asked == "fp32" else "high")
+    state = framework.in_force(asked)
+    with pytest.raises(
+        PrecisionUnavailable, match=r"TF32 is on for (float32_matmul|torch\.backends\.cudnn\.allow_tf32) only"
+    ):
+        tf32.refuse_other(state, asked)
+
+
 def test_what_this_device_does_not_have_is_said_in_the_frameworks_words(ask):
     assert "none" in ask(GEMM, "tf32")["message"]
     assert "amp" in ask(GEMM, "amp")["message"]

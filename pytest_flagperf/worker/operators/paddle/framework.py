@@ -10,6 +10,7 @@ from typing import Any
 import paddle
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.operators import allocating
 from pytest_flagperf.worker.operators.host import available_memory
 from pytest_flagperf.worker.operators.host import last_level_cache
@@ -24,7 +25,7 @@ from pytest_flagperf.worker.operators.paddle.library import PaddleLibrary
 from pytest_flagperf.worker.operators.paddle.library import reason
 from pytest_flagperf.worker.operators.request import Request
 from pytest_flagperf.worker.paddle import Backend
-from pytest_flagperf.worker.paddle import _switch_function as switch_function
+from pytest_flagperf.worker.paddle import switch_function
 
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Framework(OneRank):
         for switch in self._switches():
             state[switch] = switch_function(switch, "get")()
         if self._switches():
-            state["tf32"] = any(bool(state[switch]) for switch in self._switches())
+            state["tf32"] = tf32.state({switch: state[switch] for switch in self._switches()})
         return state
 
     def _switches(self) -> list[str]:

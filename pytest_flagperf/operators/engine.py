@@ -37,7 +37,8 @@ from pytest_flagperf.provision import Devices
 # How a problem is measured where no option says otherwise; the smoke set is to take less than a minute.
 BUDGET, SMOKE_BUDGET = 1.0, 0.15
 WARMUP, SMOKE_WARMUP = 0.5, 0.05
-LEAST, MOST = 5, 10_000
+LEAST, SMOKE_LEAST = 5, 3
+MOST = 10_000
 SEED = 1
 
 # The limit of a problem without --timeout: a minute, and what ten calls take a device of 50 GFLOP/s.
@@ -98,7 +99,7 @@ class Engine:
             "budget": options.budget or (SMOKE_BUDGET if smoke else BUDGET),
             "cache": options.cache,
             "warmup": SMOKE_WARMUP if smoke else WARMUP,
-            "least": LEAST,
+            "least": SMOKE_LEAST if smoke else LEAST,
             "most": MOST,
         }
 

@@ -30,7 +30,7 @@ MOST_IN_A_BATCH = 1000
 WALL_SAMPLES = 10
 KEPT_SAMPLES = 1000
 # A first call that took this long (us), and as long as the warm-up may, has warmed what there is to warm.
-LONG_CALL = 0.5e6
+LONG_CALL = 0.1e6
 # Seconds between two looks at the confidence interval, for calls that are short.
 CHUNK_SECONDS = 0.05
 

@@ -67,7 +67,9 @@ def test_a_target_reads_as_a_comparison():
 
 
 def test_a_target_of_an_unknown_metric_suggests_the_one_that_was_meant():
-    with pytest.raises(ConfigurationError, match=r"unknown metric 'top_1'. Did you mean 'top1'\? Known: accuracy, algbw"):
+    with pytest.raises(
+        ConfigurationError, match=r"unknown metric 'top_1'. Did you mean 'top1'\? Known: accuracy, algbw"
+    ):
         at_least("top_1", 0.9, source="s")
 
 

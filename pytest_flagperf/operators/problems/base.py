@@ -75,6 +75,10 @@ class Problem:
         """Operations of one call, multiplications and additions counted apart; None where none are defined."""
         raise NotImplementedError
 
+    def longest_flops(self, direction: str) -> int | None:
+        """Operations of the longest call that is made for this problem, those timed beside it included."""
+        return self.flops(direction)
+
     def bytes(self, precision: str, direction: str) -> int | None:
         """Compulsory traffic of one call in bytes; None where the precision has no one element size."""
         raise NotImplementedError

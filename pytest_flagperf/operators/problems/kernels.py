@@ -211,6 +211,10 @@ class SparseGemm(Problem):
         self._check(direction)
         return 2 * self.nonzeros * self.n
 
+    def longest_flops(self, direction: str) -> int:
+        """The dense product beside it."""
+        return max(self.flops(direction), self.dense_flops)
+
     def bytes(self, precision: str, direction: str) -> int | None:
         self._check(direction)
         values = product_traffic(precision, self.nonzeros + self.k * self.n, self.m * self.n)

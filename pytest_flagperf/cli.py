@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Modules of ``commands/``: each has ``add(commands)``, and imports what it needs when it runs.
 COMMANDS: tuple[str, ...] = ("bundle", "compare", "history", "rebase", "report", "verify")
+# What a shell says of a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FlagPerfError as error:
         print(f"flagperf: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("flagperf: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader went away, as head does; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

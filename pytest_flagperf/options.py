@@ -70,7 +70,7 @@ TABLE = (
     Option("container_runtime", "NAME", "docker, podman or apptainer (default: the first of them that is on PATH)"),
     Option("target", "METRIC=VALUE", "Replace the bound of a target of every case that has it", many=True),
     Option(
-        "timeout", "SECONDS", "Longest time a round or a problem may take (default: none; a problem: 60 s and more)"
+        "timeout", "SECONDS", "Longest time a round or a problem may take (default: none; a problem: 60 s of silence)"
     ),
     Option("stall_timeout", "SECONDS", "A rank that writes no event for so long is stalled (default: 300)"),
     Option("monitor", "SECONDS", "Time between two looks at devices and host while a case runs, or off (default: 1)"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import platform
 import secrets
 import sys
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +18,28 @@ import msgspec
 
 from pytest_flagperf import __version__
 from pytest_flagperf import result as results
+from pytest_flagperf import suites
 from pytest_flagperf import verdict
 from pytest_flagperf.case import Topology
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.operators import case as cases
+from pytest_flagperf.operators import catalogue
 from pytest_flagperf.operators import published
 from pytest_flagperf.operators import table
+from pytest_flagperf.operators.arguments import COLLECTIVES
 from pytest_flagperf.operators.case import OperatorCase
 from pytest_flagperf.operators.case import ResolvedOperator
 from pytest_flagperf.operators.engine import Engine
 from pytest_flagperf.operators.engine import Outcome
 from pytest_flagperf.operators.pool import Pool
 from pytest_flagperf.operators.problems import FAMILIES
+from pytest_flagperf.operators.problems import Operator
 from pytest_flagperf.operators.problems import Problem
 from pytest_flagperf.options import Options
 from pytest_flagperf.provision import find_devices
 from pytest_flagperf.session import Session
-
-
-# What a shell says of a program that Ctrl-C ended.
-_INTERRUPTED = 130
 
 
 class BenchSession(Session):
@@ -75,33 +77,64 @@ class BenchSession(Session):
 
 
 def problem_of(chosen: argparse.Namespace) -> Problem:
-    """The problem that the sizes on the command line make."""
+    """The problem that the command line says. Raises ``ConfigurationError`` for one that cannot be."""
+    if chosen.family == "operator":
+        return _operator_of(chosen)
     sizes = {name.removeprefix("size_"): value for name, value in vars(chosen).items() if name.startswith("size_")}
     kind = FAMILIES[chosen.family]
     try:
         return kind(**sizes, source="command line")
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{chosen.family}: {error}") from error
+        raise ConfigurationError(str(error).removeprefix(f"{chosen.family}: ")) from error
+
+
+def _operator_of(chosen: argparse.Namespace) -> Problem:
+    """A listed problem, or a listed operator with other shapes where one shape is all there is to it."""
+    path = suites.bundled() / "operators" / "problems" / "operator.json"
+    listed = [one for one in catalogue.load(path) if isinstance(one, Operator)]
+    if chosen.id is not None:
+        if chosen.inputs:
+            raise ConfigurationError("--inputs belongs to --name: an id says its shapes itself")
+        found = [one for one in listed if one.id == chosen.id]
+        if not found:
+            raise ConfigurationError(f"no operator {chosen.id!r} is listed;{_nearest(chosen.id, listed)}")
+        return replace(found[0], sets=())
+    named = [one for one in listed if one.name == chosen.name]
+    if not named:
+        names = ", ".join(dict.fromkeys(one.name for one in listed))
+        raise ConfigurationError(f"no operator {chosen.name!r} is listed; there are {names}")
+    ids = ", ".join(one.id for one in named)
+    first = named[0]
+    if first.flops_model != "per_element" or len({*first.inputs, *first.outputs}) > 1:
+        raise ConfigurationError(f"the tensors of {chosen.name} are not of one shape: take a listed one, --id {ids}")
+    count, shapes = len(first.inputs), set(chosen.inputs or ())
+    if len(shapes) != 1 or len(chosen.inputs) not in (1, count):
+        raise ConfigurationError(
+            f"{chosen.name} wants --inputs: {count} of one shape; or take a listed one, --id {ids}"
+        )
+    (shape,) = shapes
+    if dict(first.arguments).get("dim", 0) not in range(len(shape)):
+        raise ConfigurationError(f"{chosen.name} works along dimension 1: --inputs needs two dimensions at least")
+    made = replace(first, inputs=(shape,) * count, outputs=(shape,) * len(first.outputs), sets=(), note="")
+    return replace(made, source="command line")
+
+
+def _nearest(wanted: str, listed: Sequence[Operator]) -> str:
+    near = difflib.get_close_matches(wanted, [one.id for one in listed], n=3, cutoff=0.4)
+    return f" near it: {', '.join(near)}" if near else f" there are {', '.join(one.id for one in listed)}"
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Measure the problem in every direction asked for, and print what came of it. 1 where something is amiss."""
-    problem = problem_of(chosen)
-    directions = [chosen.direction] if chosen.direction else list(problem.directions)
-    for direction in directions:
-        if direction not in problem.directions:
-            raise ConfigurationError(
-                f"{chosen.family} has no direction {direction!r}; it has {', '.join(problem.directions)}"
-            )
-    if chosen.published is not None:
-        published.find(chosen.published)
-    session = BenchSession(_options(chosen))
-    wanted = [_resolved(chosen, session, problem, direction) for direction in directions]
+    """Measure the problem in every direction asked for, and print what came of it.
+
+    1 where something is amiss; what cannot be asked for ends the program as bad usage, with 2.
+    """
+    try:
+        session, wanted = _asked(chosen)
+    except ConfigurationError as error:
+        chosen.misused(str(error))
     try:
         outcomes = _measure(session, wanted)
-    except KeyboardInterrupt:
-        print("flagperf: interrupted; the worker has ended", file=sys.stderr)
-        return _INTERRUPTED
     except OSError as error:
         raise ConfigurationError(f"the results cannot be written to {session.directory}: {error}") from error
     found = [outcome.result for outcome in outcomes]
@@ -110,6 +143,35 @@ def run(chosen: argparse.Namespace) -> int:
     else:
         print(_text(session, outcomes))
     return 0 if all(one.verdict in verdict.WELL for one in found) else 1
+
+
+def _asked(chosen: argparse.Namespace) -> tuple[BenchSession, list[ResolvedOperator]]:
+    """What is to be measured, and with what. Raises ``ConfigurationError`` before anything is started."""
+    problem = problem_of(chosen)
+    directions = [chosen.direction] if chosen.direction else list(problem.directions)
+    for direction in directions:
+        if direction not in problem.directions:
+            raise ConfigurationError(
+                f"{problem.id} has no direction {direction!r}; it has {', '.join(problem.directions)}"
+            )
+    topology = _topology(chosen, problem)
+    if chosen.published is not None:
+        published.find(chosen.published)
+    session = BenchSession(_options(chosen))
+    return session, [_resolved(chosen, session, problem, direction, topology) for direction in directions]
+
+
+def _topology(chosen: argparse.Namespace, problem: Problem) -> Topology:
+    collective = cases.is_collective(problem)
+    if not chosen.topology:
+        return Topology(1, 2) if collective else cases.ONE_DEVICE
+    asked = Topology.parse(chosen.topology)
+    if not collective and asked != cases.ONE_DEVICE:
+        raise ConfigurationError(
+            f"--topology {asked}: {chosen.family} {problem.id} is measured on one device; "
+            f"several run {' and '.join(COLLECTIVES)} together"
+        )
+    return asked
 
 
 def _options(chosen: argparse.Namespace) -> Options:
@@ -126,8 +188,9 @@ def _options(chosen: argparse.Namespace) -> Options:
     )
 
 
-def _resolved(chosen: argparse.Namespace, session: BenchSession, problem: Problem, direction: str) -> ResolvedOperator:
-    several = Topology(1, 2) if cases.is_collective(problem) else Topology(1, 1)
+def _resolved(
+    chosen: argparse.Namespace, session: BenchSession, problem: Problem, direction: str, topology: Topology
+) -> ResolvedOperator:
     case = OperatorCase(
         family=chosen.family,
         title="by hand",
@@ -140,12 +203,16 @@ def _resolved(chosen: argparse.Namespace, session: BenchSession, problem: Proble
         [problem],
         frameworks=[chosen.framework],
         precisions=[chosen.precision],
-        topologies=[Topology.parse(chosen.topology) if chosen.topology else several],
+        topologies=[topology],
         vendor=session.vendor.name,
         directory=Path.cwd(),
         name="bench",
     )
-    return next(one for one in found if one.direction == direction)
+    for one in found:
+        if one.direction == direction:
+            return one
+    types = ", ".join(getattr(problem, "dtypes", ()))
+    raise ConfigurationError(f"--precision {chosen.precision}: {problem.id} has {types}")
 
 
 def _measure(session: BenchSession, wanted: Sequence[ResolvedOperator]) -> list[Outcome]:
@@ -165,7 +232,8 @@ def _measure(session: BenchSession, wanted: Sequence[ResolvedOperator]) -> list[
 
 
 def _text(session: BenchSession, outcomes: Sequence[Outcome]) -> str:
-    lines = [table.text([outcome.result for outcome in outcomes], most=None)]
+    asked = session.options.published
+    lines = [table.text([outcome.result for outcome in outcomes], most=None, published=asked)]
     for outcome in outcomes:
         result = outcome.result
         label = f"{result.case.role} {result.case.precision}"
@@ -176,8 +244,20 @@ def _text(session: BenchSession, outcomes: Sequence[Outcome]) -> str:
             f"{name} {table.microseconds(result.metrics[name].value)}" for name in _SPREAD if name in result.metrics
         ]
         if spread:
+            spread += _certainty(result)
             lines.append(f"{label}: {', '.join(spread)}, {result.operator.get('iterations')} iterations")
     return "\n".join([*lines, f"results: {session.directory}"])
+
+
+def _certainty(result: results.Result) -> list[str]:
+    """The interval of the median, where there are enough samples for one, and the coefficient of variation."""
+    found = []
+    if "interval" in result.operator:
+        low, high = (table.microseconds(one) for one in result.operator["interval"])
+        found.append(f"95 % interval of the median {low} to {high}")
+    if "cv" in result.metrics:
+        found.append(f"cv {100 * result.metrics['cv'].value:.1f} %")
+    return found
 
 
 _SPREAD = ("time_min", "time_p99", "first_call", "wall_time")

@@ -31,19 +31,21 @@ from pytest_flagperf.operators.pool import Answer
 from pytest_flagperf.operators.pool import Place
 from pytest_flagperf.operators.pool import Pool
 from pytest_flagperf.operators.problems import to_json
+from pytest_flagperf.operators.warm import Limit
 from pytest_flagperf.provision import Devices
 
 
 # How a problem is measured where no option says otherwise; the smoke set is to take less than a minute.
 BUDGET, SMOKE_BUDGET = 1.0, 0.15
 WARMUP, SMOKE_WARMUP = 0.5, 0.05
-LEAST, MOST = 5, 10_000
+LEAST, SMOKE_LEAST = 5, 3
+MOST = 10_000
 SEED = 1
 
-# The limit of a problem without --timeout: a minute, and what ten calls take a device of 50 GFLOP/s.
+# The limit of a problem without --timeout: no sign of life for a minute, and for as long as one call takes a device of
+# 1 GFLOP/s. A processor without the instructions of a type is that slow.
 LIMIT = 60.0
-_SLOWEST = 50e9
-_CALLS = 10
+_SLOWEST = 1e9
 
 # Of the monitor's figures those that mean something over a window shorter than its interval.
 _WATCHED = ("temperature", "clock", "throttled", "memory_device_peak", "device_utilization", "cpu_utilization")
@@ -98,14 +100,15 @@ class Engine:
             "budget": options.budget or (SMOKE_BUDGET if smoke else BUDGET),
             "cache": options.cache,
             "warmup": SMOKE_WARMUP if smoke else WARMUP,
-            "least": LEAST,
+            "least": SMOKE_LEAST if smoke else LEAST,
             "most": MOST,
         }
 
-    def limit(self, one: ResolvedOperator) -> float:
-        """Longest time in seconds that the worker may take."""
-        flops = one.problem.flops(one.direction) or 0
-        return self.place.options.timeout or LIMIT + _CALLS * flops / _SLOWEST
+    def limit(self, one: ResolvedOperator) -> Limit:
+        """How long the worker may take: ``--timeout`` in all, or else how long it may be silent."""
+        if self.place.options.timeout:
+            return Limit(self.place.options.timeout)
+        return Limit(LIMIT + (one.problem.longest_flops(one.direction) or 0) / _SLOWEST, of_silence=True)
 
     def refused(
         self,
@@ -244,7 +247,7 @@ class Engine:
             targets=[],
             rounds=[],
             configuration={},
-            dataset=results.DatasetInfo(name="generated", synthetic=False),
+            dataset=results.DatasetInfo(name="generated", synthetic=True),
             rerun=list(rerun),
             notes=list(notes),
             error=results.ErrorResult.of(error),
@@ -301,8 +304,12 @@ def _checksum(path: Path) -> str:
 
 
 def message(outcome: Outcome, one: ResolvedOperator, path: Path, text: str) -> str:
-    """What a test's failure says: which problem, what happened, where to read on and how to run it again."""
-    return f"{one.label}: {text}\n{where(outcome, path)}"
+    """What a test's failure says: what happened, which problem, where to read on and how to run it again.
+
+    The reason first: pytest's summary shows the first line beside the test's id, which says the rest.
+    """
+    first, _, more = text.partition("\n")
+    return "\n".join([first, *([more] if more else []), f"problem: {one.label}", where(outcome, path)])
 
 
 def where(outcome: Outcome, path: Path) -> str:

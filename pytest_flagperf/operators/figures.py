@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -20,16 +21,23 @@ from pytest_flagperf.operators.problems import Convolution
 from pytest_flagperf.operators.problems import Interconnect
 from pytest_flagperf.operators.problems import Memory
 from pytest_flagperf.operators.problems import Operator
+from pytest_flagperf.operators.problems import SparseGemm
+from pytest_flagperf.worker.operators.measure import interval_depth
 
 
 # Without these a reply is no measurement; of a capacity nothing is timed.
 REQUIRED = ("time", "time_min", "time_p99", "cv", "first_call")
-# A processor may run at up to twice the nominal clock that its peak is estimated by: see operators.peaks.
+# What an estimate may be wrong by; also what no precision can do beyond the fastest that is known.
 ESTIMATE_LIMIT = 2.0
 # Winograd's F(4, 3) multiplies four times less than the declared direct convolution (Lavin and Gray 2015).
 WINOGRAD = 4.0
+# Of the interval of the median.
+CONFIDENCE = 0.95
 # More than any cache holds: then declared bytes over time are the memory's bandwidth.
 BEYOND_CACHES = 512 * 2**20
+
+# A note of sparse products begins so.
+SLOW_DENSE = "the dense call is slow"
 
 _TF32_ON = (True, "tf32", "high", "medium")
 
@@ -84,8 +92,11 @@ def of_reply(one: ResolvedOperator, reply: Mapping[str, Any], ceilings: Ceilings
         utilization, note = _utilization(one, achieved, peak, ceilings)
         found.update(utilization)
         notes += [note] if note else []
-    if reply.get("ended") == "budget":
-        notes.append("the interval of the median is wider than 2 %: the budget was spent before")
+    _refuse_beyond_every_peak(one, found, ceilings)
+    notes += [*_cache_notes(one), *_dense_notes(one, found)]
+    interval = interval_of(reply)
+    if reply.get("ended") == "budget" and "time" in found:
+        notes.append(_unknown(found["time"], interval))
     return Figures(
         found,
         tuple(notes),
@@ -96,8 +107,75 @@ def of_reply(one: ResolvedOperator, reply: Mapping[str, Any], ceilings: Ceilings
             ceilings.compute.get(one.precision),
             ceilings.bandwidth,
         ),
-        {name: reply[name] for name in _FACTS if reply.get(name) is not None},
+        {
+            **{name: reply[name] for name in _FACTS if reply.get(name) is not None},
+            **({} if interval is None else {"interval": interval}),
+        },
     )
+
+
+def interval_of(reply: Mapping[str, Any]) -> list[float] | None:
+    """The 95 % interval of the median in µs, from a reply's samples; ``None`` for fewer than six.
+
+    By order statistics, as the worker decides when to stop. Of very many samples only some are kept, evenly chosen:
+    their quantiles are those of all, so the ranks are scaled.
+    """
+    kept = reply.get("samples")
+    if not isinstance(kept, list) or not all(isinstance(one, (int, float)) for one in kept):
+        return None
+    taken = reply.get("iterations")
+    count = max(len(kept), taken if isinstance(taken, int) else 0)
+    depth = interval_depth(count, CONFIDENCE)
+    if depth < 1 or not kept:
+        return None
+    ordered = sorted(kept)
+    place = min(max(math.ceil(depth / count * len(kept)) - 1, 0), (len(kept) - 1) // 2)
+    return [ordered[place], ordered[-1 - place]]
+
+
+def half_width(time: float, interval: Sequence[float]) -> float:
+    """How far the median may be from the truth: the longer side of its interval, as a share of it."""
+    return max(time - interval[0], interval[1] - time, 0.0) / time
+
+
+def percent(share: float) -> str:
+    """``1.8 %`` or ``35 %``."""
+    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:,.0f} %"
+
+
+def _unknown(time: float, interval: Sequence[float] | None) -> str:
+    known = "" if interval is None else f", only to {percent(half_width(time, interval))}"
+    return f"the median is not known to 2 %{known}: the budget was spent before"
+
+
+def _dense_notes(one: ResolvedOperator, found: Mapping[str, float]) -> list[str]:
+    """What a speed-up means that is more than the work that was saved."""
+    if not isinstance(one.problem, SparseGemm) or "speedup_vs_dense" not in found:
+        return []
+    work = one.problem.dense_flops / (one.problem.flops(one.direction) or 1)
+    if found["speedup_vs_dense"] <= work:
+        return []
+    return [
+        f"{SLOW_DENSE}, not the sparse one fast: it takes {found['speedup_vs_dense']:.3g} times as long "
+        f"and does {work:.3g} times the work (1 / density)"
+    ]
+
+
+def _refuse_beyond_every_peak(one: ResolvedOperator, found: Mapping[str, float], ceilings: Ceilings) -> None:
+    """Raise ``InvalidMeasurement`` for a rate that no precision of the device reaches, whatever bounds the problem.
+
+    A precision without a peak of its own, and an operator that is compared with the memory, are held against it too.
+    """
+    known = [peak for peak in ceilings.compute.values() if peak.value > 0]
+    if "tflops" not in found or not known:
+        return
+    highest = max(known, key=lambda peak: peak.value)
+    most = highest.value * ESTIMATE_LIMIT * (WINOGRAD if _has_fast_algorithm(one) else 1)
+    if found["tflops"] > most:
+        raise InvalidMeasurement(
+            f"{found['tflops']:.4g} TFLOP/s in {one.precision}: more than twice the peak of any precision ({highest}). "
+            "Suspect a kernel that did not do the work; the declared work; a clock that stopped before the work did"
+        )
 
 
 def _figure(name: str, value: Any) -> float:
@@ -131,8 +209,11 @@ def refuse_other_precision(asked: str, in_force: Mapping[str, Any]) -> None:
             f"fp32 was asked for and TF32 was in force ({', '.join(f'{name} = {switches[name]}' for name in on)}): "
             "something switched it on behind the plugin's back. Look for allow_tf32 and NVIDIA_TF32_OVERRIDE"
         )
-    if asked == "tf32" and not on:
-        raise InvalidMeasurement("tf32 was asked for and was not in force when the calls were timed")
+    if asked == "tf32" and len(on) < max(1, len(switches)):
+        off = ", ".join(f"{name} = {value}" for name, value in switches.items() if name not in on)
+        raise InvalidMeasurement(
+            f"tf32 was asked for and was not in force when the calls were timed: {off or in_force}"
+        )
 
 
 def _is_on(value: Any) -> bool:
@@ -175,10 +256,24 @@ def _against(one: ResolvedOperator, found: Mapping[str, float], ceilings: Ceilin
     if isinstance(problem, Interconnect):
         between = problem.kind == "device_to_device" and not _leaves_server(one)
         return found.get("bandwidth"), ceilings.link if between else None
-    if isinstance(problem, Operator) and problem.flops_model == "per_element":
-        traffic = problem.bytes(one.precision, one.direction) or 0
-        return found.get("bandwidth"), ceilings.bandwidth if traffic > BEYOND_CACHES else None
+    if isinstance(problem, Operator) and not problem.flops_model.startswith("matrix_product"):
+        return found.get("bandwidth"), None if _may_be_cached(one) else ceilings.bandwidth
     return found.get("tflops"), ceilings.compute.get(one.precision)
+
+
+def _may_be_cached(one: ResolvedOperator) -> bool:
+    """Whether caches may hold all that is read and written, so that the memory does not bound it."""
+    return (one.problem.bytes(one.precision, one.direction) or 0) <= BEYOND_CACHES
+
+
+def _cache_notes(one: ResolvedOperator) -> list[str]:
+    """Why an operator that does little with each element has no utilization where it is small."""
+    if not isinstance(one.problem, Operator) or one.problem.flops_model.startswith("matrix_product"):
+        return []
+    traffic = one.problem.bytes(one.precision, one.direction)
+    if traffic is None or not _may_be_cached(one):
+        return []
+    return [f"no utilization: caches may hold the {traffic / 2**20:.3g} MiB, and then the memory is no bound"]
 
 
 def _leaves_server(one: ResolvedOperator) -> bool:
@@ -199,7 +294,8 @@ def _utilization(
     limit = 1.0 if peak.unit == "GiB" else UTILIZATION_LIMIT
     if value <= limit:
         return {"utilization": value}, ""
-    if peak.estimated and value <= ESTIMATE_LIMIT:
+    # A bandwidth is estimated while others may use the memory: it says what is usual, not what is possible.
+    if peak.estimated and (value <= ESTIMATE_LIMIT or peak.unit == "GB/s"):
         return {}, f"no utilization: {achieved:.4g} {peak.unit} is above the estimated peak of {peak.value:.4g}"
     if _has_fast_algorithm(one) and value <= WINOGRAD * UTILIZATION_LIMIT:
         return {}, (

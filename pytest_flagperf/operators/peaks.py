@@ -3,29 +3,43 @@
 The estimate is cores x vector lanes x FMA units x 2 x clock. Its assumptions are:
 
 * cores are those the worker's threads may run on, one thread a core at most;
-* the clock is what the monitor saw, else the kernel's figure: in a virtual machine that is the nominal clock, and
-  cores that run faster exceed the estimate;
+* the clock is the higher of what the monitor saw and what one busy core was measured to have, else the kernel's
+  figure: in a virtual machine that is the nominal clock, and cores that run faster exceed the estimate;
 * there are two FMA units a core. AMD's cores before family 1Ah have them 256 bits wide also under AVX-512, Intel's
   with AVX-512 are server cores with two units of 512 bits;
 * bf16 counts where the processor has instructions for it (AVX512-BF16 twice, AMX 16 times the fp32 rate of AVX-512),
   int8 likewise (VNNI 4 times, AMX 32 times), fp16 with AVX512-FP16 alone.
 
-So it is good to a factor, not to percent: it is called *estimated* wherever it is shown.
+So it is good to a factor, not to percent: it is called *estimated* wherever it is shown. The memory's bandwidth is
+estimated too, by reading more than the caches hold, by as many threads as the worker has; a busy host gives a low one.
 """
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 import re
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pytest_flagperf.devices.vendor import Chip
 from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.worker.operators import host
+from pytest_flagperf.worker.operators.clock import measured_clock
 
 
 CPUINFO = Path("/proc/cpuinfo")
+CACHES = Path("/sys/devices/system/cpu")
 _FMA_UNITS = 2
+# Of the memory: what caches are taken to hold at least, how often it is read, and how much of the free may be taken.
+_SMALLEST_CACHE = 32 * 2**20
+_PASSES = 8
+_SHARE_OF_MEMORY = 0.25
 # From this family on AMD's units are 512 bits wide (Zen 5).
 _AMD_WIDE = 0x1A
 _RATES: Mapping[str, tuple[tuple[str, float], ...]] = {
@@ -96,11 +110,18 @@ def of_device(
     """The ceilings of the device that was measured. ``clock`` in MHz is what the monitor saw."""
     if chip is not None:
         return of_chip(chip)
-    return Ceilings(estimate(cpuinfo, threads, clock)) if vendor.shared else Ceilings({})
+    if not vendor.shared:
+        return Ceilings({})
+    # The monitor sees a mean, of idle cores too.
+    clocks = [one for one in (clock, measured_clock()) if one]
+    usable = len(os.sched_getaffinity(0))
+    rate = read_bandwidth(min(threads or usable, usable))
+    bandwidth = None if rate is None else Peak(rate, "GB/s", "estimated: read once by all threads", estimated=True)
+    return Ceilings(estimate(cpuinfo, threads, max(clocks, default=None)), bandwidth)
 
 
 def estimate(cpuinfo: Path, threads: int | None, clock: float | None = None) -> dict[str, Peak]:
-    """The processor's peaks by precision; nothing for one that is not x86 with FMA."""
+    """The processor's peaks by precision; nothing for one that is not x86 with FMA. ``clock``: measured, MHz."""
     try:
         blocks = [_fields(block) for block in cpuinfo.read_text(errors="replace").strip().split("\n\n")]
     except OSError:
@@ -116,7 +137,10 @@ def estimate(cpuinfo: Path, threads: int | None, clock: float | None = None) -> 
     if not megahertz:
         return {}
     fp32 = used * (bits / 32) * _FMA_UNITS * 2 * megahertz * 1e6 / 1e12
-    source = f"estimated: {used} cores x {bits // 32} lanes x {_FMA_UNITS} FMA units x 2 x {megahertz:.0f} MHz"
+    source = (
+        f"estimated: {used} cores x {bits // 32} lanes x {_FMA_UNITS} FMA units x 2 x {megahertz:.0f} MHz "
+        f"({'measured' if clock else 'nominal clock; turbo not known'})"
+    )
     rates = {"fp32": 1.0, "fp64": 0.5}
     for precision, known in _RATES.items():
         rate = next((rate for flag, rate in known if flag in flags), None)
@@ -128,6 +152,69 @@ def estimate(cpuinfo: Path, threads: int | None, clock: float | None = None) -> 
         )
         for precision, rate in rates.items()
     }
+
+
+@cache
+def read_bandwidth(threads: int, caches: Path = CACHES) -> float | None:
+    """Bytes read a second, in GB/s, by the best of some passes; ``None`` where there is no room for them.
+
+    Each thread looks for a byte that is not there (C's ``memchr``) in a part of twice what the last-level caches hold.
+    Reading is the fastest that a memory does: a copy comes to less. All is written before, since pages that nobody
+    wrote are one page of zeros.
+    """
+    part = max(mmap.PAGESIZE, 2 * max(_SMALLEST_CACHE, last_level_caches(caches)) // threads)
+    available = host.available_memory()
+    if available is not None and part * threads > available * _SHARE_OF_MEMORY:
+        return None
+    look = ctypes.CDLL(None).memchr
+    look.argtypes, look.restype = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t), ctypes.c_void_p
+    passes: list[list[tuple[float, float]]] = [[] for _ in range(_PASSES)]
+    together = threading.Barrier(threads)
+
+    def read() -> None:
+        try:
+            buffer = mmap.mmap(-1, part)
+            address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+            ctypes.memset(address, 1, part)
+            for one in passes:
+                together.wait()
+                begin = time.perf_counter()
+                look(address, 2, part)
+                one.append((begin, time.perf_counter()))
+        except (OSError, threading.BrokenBarrierError):
+            together.abort()
+
+    started = [threading.Thread(target=read, daemon=True) for _ in range(threads)]
+    try:
+        for thread in started:
+            thread.start()
+    except RuntimeError:
+        together.abort()  # there may be no more threads
+    for thread in started:
+        if thread.ident is not None:
+            thread.join()
+    whole = [one for one in passes if len(one) == threads]
+    seconds = [max(end for _, end in one) - min(begin for begin, _ in one) for one in whole]
+    return part * threads / min(seconds) / 1e9 if seconds and not together.broken else None
+
+
+def last_level_caches(caches: Path = CACHES) -> int:
+    """Bytes of all last-level caches of the host together; 0 where the kernel does not say."""
+    found: dict[str, int] = {}
+    for cpu in caches.glob("cpu[0-9]*/cache"):
+        sizes = [
+            (_bytes((one / "size").read_text(encoding="ascii").strip()), (one / "shared_cpu_list").read_text("ascii"))
+            for one in cpu.glob("index[0-9]*")
+            if (one / "size").is_file() and (one / "shared_cpu_list").is_file()
+        ]
+        if sizes:
+            size, shared = max(sizes)
+            found[shared.strip()] = size
+    return sum(found.values())
+
+
+def _bytes(text: str) -> int:
+    return int(text.rstrip("KMG")) * host.UNITS.get(text[-1], 1)
 
 
 def _bits(block: Mapping[str, str], flags: set[str]) -> int:

@@ -39,6 +39,7 @@ from pytest_flagperf.errors import JobTimedOut
 from pytest_flagperf.launch import engines
 from pytest_flagperf.launch.job import JobSpec
 from pytest_flagperf.operators.case import ResolvedOperator
+from pytest_flagperf.operators.warm import Limit
 from pytest_flagperf.operators.warm import WarmWorker
 from pytest_flagperf.operators.watched import MonitorTail
 from pytest_flagperf.options import Options
@@ -109,7 +110,7 @@ class Pool:
         one: ResolvedOperator,
         devices: Devices,
         request: Mapping[str, Any],
-        limit: float,
+        limit: Limit,
         on_wait: Callable[[str], None] = lambda text: None,
     ) -> Answer:
         """The answer of the worker that ``one`` belongs to. Raises what ended the worker; the next one gets a new."""
@@ -151,7 +152,7 @@ class Slot:
         one: ResolvedOperator,
         devices: Devices,
         request: Mapping[str, Any],
-        limit: float,
+        limit: Limit,
         on_wait: Callable[[str], None],
     ) -> Answer:
         """See :meth:`Pool.ask`."""
@@ -172,7 +173,7 @@ class Slot:
         one: ResolvedOperator,
         lease: leases.Lease,
         request: Mapping[str, Any],
-        limit: float,
+        limit: Limit,
         on_wait: Callable[[str], None],
     ) -> Answer:
         if len(self._stillborn) >= _STARTS:

@@ -115,6 +115,11 @@ def times(processor: str) -> Mapping[Key, Published]:
     return _times(find(processor))
 
 
+def families(processor: str) -> set[str]:
+    """The families that anything is published of for a processor; named as `find` understands it, with its errors."""
+    return {family for family, *_ in times(processor)}
+
+
 @cache
 def _times(processor: str) -> Mapping[Key, Published]:
     file = _read()

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ import tabulate
 from pytest_flagperf import metrics
 from pytest_flagperf import result as results
 from pytest_flagperf import verdict
+from pytest_flagperf import words
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.operators import figures
 from pytest_flagperf.operators.case import family_marker
 from pytest_flagperf.reports.progress import printable
 from pytest_flagperf.result import Result
@@ -60,7 +63,6 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
     "operator": ("tflops", "bandwidth", "utilization"),
 }
 _HEADERS = {
-    "tflops": "TFLOP/s",
     "bandwidth": "GB/s",
     "algbw": "algbw GB/s",
     "busbw": "busbw GB/s",
@@ -70,6 +72,9 @@ _HEADERS = {
     "speedup_vs_dense": "speed-up",
 }
 _TIMES = ("time", "dense_time")
+_INTEGERS = ("int8", *words.ELEMENT_TYPES)
+# Below this (in TFLOP/s) a rate is shown in GFLOP/s.
+_TINY = 0.1
 
 
 def read(directories: Mapping[str, Path]) -> list[Result]:
@@ -95,14 +100,19 @@ def summarize(terminalreporter: Any, directories: Mapping[str, Path]) -> None:
     if terminalreporter.config.get_verbosity() < 0 and all(one.verdict in verdict.WELL for one in found):
         return
     terminalreporter.section("FlagPerf operators")
-    for line in text(found).splitlines():
+    session = terminalreporter.config.stash.get(words.SESSION, None)
+    published = session.options.published if session is not None else None
+    for line in text(found, published=published).splitlines():
         terminalreporter.write_line(line)
-    session = next(iter(directories.values())).parent.parent
-    terminalreporter.write_line(f"all figures: {session / CSV}, {session / JSON}")
+    directory = next(iter(directories.values())).parent.parent
+    terminalreporter.write_line(f"all figures: {directory / CSV}, {directory / JSON}")
 
 
-def text(found: Sequence[Result], most: int | None = SHOWN_ROWS) -> str:
-    """A table for each family, of ``most`` rows together; each family gets rows, what is amiss before the rest."""
+def text(found: Sequence[Result], most: int | None = SHOWN_ROWS, published: str | None = None) -> str:
+    """A table for each family, of ``most`` rows together; each family gets rows, what is amiss before the rest.
+
+    ``published`` is the processor whose published times were asked for.
+    """
     families = {family: [one for one in found if one.case.model == family] for family in SIZES}
     families = {family: rows for family, rows in families.items() if rows}
     shown = _shares({family: len(rows) for family, rows in families.items()}, most)
@@ -111,21 +121,41 @@ def text(found: Sequence[Result], most: int | None = SHOWN_ROWS) -> str:
         chosen = _chosen(rows, shown[family])
         left = len(rows) - len(chosen)
         more = f"\n… and {left:,} more of {family_marker(family)} in {CSV}" if left else ""
-        notes = "".join(f"\n{line}" for line in _published_notes(chosen))
+        notes = "".join(f"\n{line}" for line in (*_notes(rows), *_published_notes(family, rows, chosen, published)))
         parts.append(f"{family_marker(family)}: {_tally(rows)}\n{_table(family, chosen)}{more}{notes}\n")
     return "\n".join(parts)
 
 
-def _published_notes(rows: Iterable[Result]) -> list[str]:
+def _notes(rows: Sequence[Result]) -> list[str]:
+    """What a reader has to know of the figures of a table, all its rows counted."""
+    timed = [one for one in rows if "time" in one.metrics]
+    unknown = sum(one.operator.get("ended") == "budget" for one in timed)
+    slow = sum(any(note.startswith(figures.SLOW_DENSE) for note in one.notes) for one in rows)
+    lines = []
+    if unknown:
+        median, are = ("median", "is") if len(timed) == 1 else ("medians", "are" if unknown > 1 else "is")
+        lines.append(f"{unknown:,} of {len(timed):,} {median} {are} not known to 2 %: the budget was spent before")
+    if slow:
+        lines.append(f"speed-up: above 1 / density in {slow:,}; there the dense call is slow, not the sparse one fast")
+    return lines
+
+
+def _published_notes(
+    family: str, rows: Sequence[Result], chosen: Sequence[Result], processor: str | None
+) -> Iterator[str]:
     """What a reader of the published column has to know: whose mean of what, and what is wrong with it."""
-    found = [one.operator["published"] for one in rows if "published" in one.operator]
-    if not found:
-        return []
-    said = [f"arithmetic: {one['arithmetic']}" for one in found if one.get("arithmetic")]
-    noted = [str(note) for one in found for note in one.get("notes", ())]
-    where = ", ".join(dict.fromkeys(one["processor"] for one in found))
-    lines = [f"published: DeepBench on {where}, means; ratio: that mean / time_mean of this run", *said, *noted]
-    return [printable(line) for line in dict.fromkeys(lines)]
+    found = [one.operator["published"] for one in chosen if "published" in one.operator]
+    if found:
+        said = [f"arithmetic: {one['arithmetic']}" for one in found if one.get("arithmetic")]
+        noted = [str(note) for one in found for note in one.get("notes", ())]
+        where = ", ".join(dict.fromkeys(one["processor"] for one in found))
+        lines = [f"published: DeepBench on {where}, means; ratio: that mean / time_mean of this run", *said, *noted]
+        yield from (printable(line) for line in dict.fromkeys(lines))
+    elif processor is not None and not any("published" in one.operator for one in rows):
+        from pytest_flagperf.operators.published import families
+
+        what = "these problems of " if family in families(processor) else ""
+        yield f"{processor}: nothing is published for {what}{family_marker(family)}"
 
 
 def _shares(counts: Mapping[str, int], most: int | None) -> dict[str, int]:
@@ -158,8 +188,9 @@ def _tally(rows: Iterable[Result]) -> str:
 
 def _table(family: str, rows: Sequence[Result]) -> str:
     published = any("published" in one.operator for one in rows)
-    figures = [name for name in FIGURES[family] if any(name in one.metrics for one in rows)]
+    shown = [name for name in FIGURES[family] if any(name in one.metrics for one in rows)]
     several = len({one.case.framework for one in rows}) > 1
+    spreads = any(spread(one) for one in rows)
     headers = [
         *(_SHORT.get(name, name) for name in SIZES[family]),
         *(["framework"] if several else []),
@@ -167,16 +198,17 @@ def _table(family: str, rows: Sequence[Result]) -> str:
         "precision",
         "direction",
         "time",
-        *(_HEADERS[name] for name in figures),
+        *(["±"] if spreads else []),
+        *(rate_header(rows) if name == "tflops" else _HEADERS[name] for name in shown),
         *(["published", "ratio"] if published else []),
         "verdict",
     ]
-    cells = [_cells(family, one, figures, several, published) for one in rows]
+    cells = [_cells(family, one, shown, several, published, spreads) for one in rows]
     alignment = ["right"] * (len(headers) - 1) + ["left"]
     return str(tabulate.tabulate(cells, headers=headers, disable_numparse=True, colalign=alignment))
 
 
-def _cells(family: str, one: Result, figures: Sequence[str], several: bool, published: bool) -> list[str]:
+def _cells(family: str, one: Result, shown: Sequence[str], several: bool, published: bool, spreads: bool) -> list[str]:
     problem = one.operator.get("problem", {})
     theirs = one.operator.get("published", {})
     said = one.verdict if one.error is None else f"{one.verdict}: {one.error.type}"
@@ -187,10 +219,38 @@ def _cells(family: str, one: Result, figures: Sequence[str], several: bool, publ
         one.case.precision,
         one.case.role,
         _figure(one, "time"),
-        *(_figure(one, name) for name in figures),
+        *([spread(one)] if spreads else []),
+        *(_figure(one, name) for name in shown),
         *([microseconds(theirs["time"]), f"{theirs['ratio']:.3g}"] if theirs else ["", ""] if published else []),
         printable(said + (" (estimated peak)" if _is_estimated(one) else "")),
     ]
+
+
+def spread(one: Result) -> str:
+    """How well the median is known: ``±2 %``, half its 95 % interval; with less than six samples ``cv 41 %``."""
+    interval, time = one.operator.get("interval"), one.metrics.get("time")
+    if interval and time is not None:
+        return f"±{figures.percent(figures.half_width(time.value, interval))}"
+    return f"cv {figures.percent(one.metrics['cv'].value)}" if "cv" in one.metrics else ""
+
+
+def rate_header(rows: Iterable[Result]) -> str:
+    """``TFLOP/s``; of integers ``TOP/s``: their operations are none of floating point."""
+    integers = {one.case.precision: one.case.precision in _INTEGERS for one in rows if "tflops" in one.metrics}
+    if all(integers.values()):
+        return "TOP/s" if integers else "TFLOP/s"
+    named = ", ".join(name for name, is_integer in integers.items() if is_integer)
+    return f"TFLOP/s ({named}: TOP/s)" if named else "TFLOP/s"
+
+
+def _rate(one: Result, value: float) -> str:
+    if 0 < value < _TINY:
+        return f"{1000 * value:.3g} {'GOP/s' if one.case.precision in _INTEGERS else 'GFLOP/s'}"
+    return _number(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _is_estimated(one: Result) -> bool:
@@ -213,7 +273,7 @@ def _figure(one: Result, name: str) -> str:
         return microseconds(metric.value)
     if name == "utilization":
         return f"{100 * metric.value:.1f} %"
-    return f"{metric.value:.3g}" if metric.value < 1000 else f"{metric.value:,.0f}"
+    return _rate(one, metric.value) if name == "tflops" else _number(metric.value)
 
 
 def microseconds(value: float) -> str:
@@ -231,11 +291,12 @@ def row(one: Result) -> dict[str, Any]:
     """Everything of one result but its samples, flat: a row of the CSV and an object of the JSON."""
     case, facts = one.case, one.operator
     peak, theirs = facts.get("peak", {}), facts.get("published", {})
+    low, high = facts.get("interval") or (None, None)
     return {
         "family": case.model,
         "id": facts.get("id", ""),
-        **{name: _size(name, value) for name, value in facts.get("problem", {}).items() if name in _ALL_SIZES},
-        "sets": " ".join(facts.get("sets", ())),
+        **{name: value for name, value in facts.get("problem", {}).items() if name in _ALL_SIZES},
+        "sets": list(facts.get("sets", ())),
         "precision": case.precision,
         "direction": case.role,
         "framework": case.framework,
@@ -244,6 +305,8 @@ def row(one: Result) -> dict[str, Any]:
         "chip": case.chip or "",
         "device": facts.get("device_name", ""),
         **{name: metric.value for name, metric in one.metrics.items()},
+        "interval_low": low,
+        "interval_high": high,
         "iterations": facts.get("iterations"),
         "ended": facts.get("ended"),
         "clock_of_times": facts.get("clock"),
@@ -251,6 +314,7 @@ def row(one: Result) -> dict[str, Any]:
         "padded": facts.get("padded"),
         "error_bound": facts.get("error_bound"),
         "peak": peak.get("value"),
+        "peak_unit": _peak_unit(case.precision, peak.get("unit")),
         "peak_estimated": peak.get("estimated"),
         "roofline": facts.get("roofline"),
         "published_on": theirs.get("processor"),
@@ -258,12 +322,16 @@ def row(one: Result) -> dict[str, Any]:
         "published_ratio": theirs.get("ratio"),
         "published_arithmetic": theirs.get("arithmetic"),
         "published_source": theirs.get("source"),
-        "published_notes": "; ".join(theirs.get("notes", ())),
+        "published_notes": list(theirs.get("notes", ())),
         "verdict": one.verdict,
         "error": one.error.type if one.error else "",
-        "notes": "; ".join(one.notes),
+        "notes": list(one.notes),
         "node_id": case.node_id,
     }
+
+
+def _peak_unit(precision: str, unit: str | None) -> str | None:
+    return "TOP/s" if unit == "TFLOP/s" and precision in _INTEGERS else unit
 
 
 _ALL_SIZES = tuple(dict.fromkeys(name for names in SIZES.values() for name in names))
@@ -271,32 +339,51 @@ _COLUMNS = (
     *("family", "id", *_ALL_SIZES, "sets", "precision", "direction", "framework", "topology"),
     *("vendor", "chip", "device"),
 )
+_UNITS = {"published_time": "µs", "interval_low": "µs", "interval_high": "µs"}
 _LAST = (
-    *("iterations", "ended", "clock_of_times", "cache", "padded", "error_bound", "peak", "peak_estimated", "roofline"),
+    *("interval_low", "interval_high", "iterations", "ended", "clock_of_times", "cache", "padded", "error_bound"),
+    *("peak", "peak_unit", "peak_estimated", "roofline"),
     *("published_on", "published_time", "published_ratio", "published_arithmetic", "published_source"),
     *("published_notes", "verdict", "error", "notes", "node_id"),
 )
 
 
 def as_csv(found: Sequence[Result]) -> str:
-    """All results, a row each; times in µs, the other units as ``flagperf metrics`` lists them."""
+    """All results, a row each. The column of a metric has its unit in brackets: ``time [µs]``."""
     rows = [row(one) for one in found]
-    figures = [name for name in metrics.known() if any(name in one for one in rows) and name not in _COLUMNS]
+    measured = [name for name in metrics.known() if any(name in one for one in rows) and name not in _COLUMNS]
     written = io.StringIO()
-    writer = csv.DictWriter(written, [*_COLUMNS, *figures, *_LAST], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in one.items()} for one in rows)
+    writer = csv.DictWriter(written, [*_COLUMNS, *measured, *_LAST], lineterminator="\n")
+    writer.writerow({name: _headed(name) for name in writer.fieldnames})
+    writer.writerows({name: _cell(name, value) for name, value in one.items()} for one in rows)
     return written.getvalue()
 
 
+def _cell(column: str, value: Any) -> Any:
+    """A value as it stands in the CSV, which knows texts and numbers alone."""
+    if column in _ALL_SIZES:
+        return _size(column, value)
+    if isinstance(value, list):
+        return (" " if column == "sets" else "; ").join(map(str, value))
+    return "" if value is None else value
+
+
+def _headed(column: str) -> str:
+    """A column's title: with the unit where it is of a figure that has one."""
+    metric = metrics.known().get(column)
+    unit = metric.unit if metric else _UNITS.get(column, "")
+    return f"{column} [{unit}]" if unit else column
+
+
 def as_json(found: Sequence[Result]) -> dict[str, Any]:
-    """The same as a document, with the units."""
+    """The same as a document, with the units. Numbers, booleans and lists are what they are, no texts."""
     rows = [row(one) for one in found]
     units = {name: metric.unit for name, metric in metrics.known().items() if any(name in one for one in rows)}
+    units |= {name: unit for name, unit in _UNITS.items() if any(one[name] is not None for one in rows)}
     return {
         "schema_version": results.SCHEMA_VERSION,
         "units": units,
-        "results": [{name: value for name, value in one.items() if value not in (None, "")} for one in rows],
+        "results": [{name: value for name, value in one.items() if value not in (None, "", [])} for one in rows],
     }
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
+from typing import NamedTuple
 
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import FlagPerfError
@@ -34,6 +35,13 @@ REPLIES = "replies.fifo"
 _POLL = 0.1
 _GRACE = 5.0  # seconds for a worker that is told to end
 _PATIENCE = 30.0  # seconds for its supervisor to end it otherwise
+
+
+class Limit(NamedTuple):
+    """The longest time in seconds: of a problem as a whole or, with ``of_silence``, without a sign of life."""
+
+    seconds: float
+    of_silence: bool = False
 
 
 class _Unwanted(Exception):
@@ -85,11 +93,11 @@ class WarmWorker:
         return not self._unwanted and self._thread.is_alive()
 
     def ask(
-        self, request: Mapping[str, Any], limit: float, on_wait: Callable[[], None] = lambda: None
+        self, request: Mapping[str, Any], limit: Limit, on_wait: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
         """The reply to a request. After an exception the worker has ended and is not usable any more.
 
-        ``limit`` in seconds counts from when the worker has its framework; ``on_wait`` is called a few times a second.
+        ``limit`` counts from when the worker has its framework; ``on_wait`` is called a few times a second.
         Raises ``JobTimedOut``, ``RankCrashed`` and what else ends a job, ``OperatorFailed`` for a reply that is none.
         """
         try:
@@ -137,8 +145,8 @@ class WarmWorker:
 
     # --- in the thread that asks
 
-    def _reply(self, number: int, limit: float, on_wait: Callable[[], None]) -> dict[str, Any]:
-        deadline = time.monotonic() + limit if self.ready else None
+    def _reply(self, number: int, limit: Limit, on_wait: Callable[[], None]) -> dict[str, Any]:
+        deadline = time.monotonic() + limit.seconds if self.ready else None
         while True:
             now = time.monotonic()
             left = _POLL if deadline is None else min(2 * _POLL, max(deadline - now, 0))
@@ -153,12 +161,13 @@ class WarmWorker:
                     return reply
             elif self._gone in ready:
                 raise self._why()
-            if deadline is None and (self.ready or self._is_at_work()):
-                deadline = time.monotonic() + limit
+            if (deadline is None and (self.ready or self._is_at_work())) or (limit.of_silence and self._events.read()):
+                deadline = now + limit.seconds
             if deadline is None and now - self.started > self.start_limit:
                 raise LaunchFailed(f"the worker was not ready after {self.start_limit:g} s\nLogs: {self.spec.host_dir}")
             if deadline is not None and now >= deadline:
-                raise JobTimedOut(f"no answer after {limit:g} s: its worker was ended\nLogs: {self.spec.host_dir}")
+                what = "no sign of life for" if limit.of_silence else "no answer after"
+                raise JobTimedOut(f"{what} {limit.seconds:g} s: its worker was ended\nLogs: {self.spec.host_dir}")
             on_wait()
 
     def _is_at_work(self) -> bool:

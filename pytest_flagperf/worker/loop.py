@@ -21,8 +21,8 @@ from pytest_flagperf import perflog
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import NonFiniteLoss
 from pytest_flagperf.errors import ParametersDiverged
-from pytest_flagperf.errors import PrecisionUnavailable
 from pytest_flagperf.perflog import EventWriter
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.workload import Config
 from pytest_flagperf.worker.workload import Workload
 
@@ -224,10 +224,7 @@ class Training:
     def _precision(self) -> dict[str, Any]:
         """What is in force. Raises ``PrecisionUnavailable`` where TF32 is on unasked, or off though asked for."""
         state = self.backend.precision()
-        if state.get("tf32") not in (None, state["asked"] == "tf32"):
-            raise PrecisionUnavailable(
-                f"{state['asked']} was asked for, but TF32 is {'on' if state['tf32'] else 'off'}: {state}"
-            )
+        tf32.refuse_other(state, state["asked"])
         return state
 
     def _alive(self, what: str, done: int, total: int) -> None:

@@ -21,6 +21,7 @@ from paddle import nn
 
 from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.errors import PrecisionUnavailable
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.host import host_memory
 from pytest_flagperf.worker.workload import Workload
 
@@ -95,8 +96,8 @@ class Backend:
             raise PrecisionUnavailable("the vendor file names no tf32_switches for PaddlePaddle")
         # Off unless asked for: fp32 with TF32 products is not fp32.
         for switch in self._tf32_switches():
-            _switch_function(switch, "set")(wanted == "tf32")
-            if _switch_function(switch, "get")() is not (wanted == "tf32"):
+            switch_function(switch, "set")(wanted == "tf32")
+            if switch_function(switch, "get")() is not (wanted == "tf32"):
                 raise PrecisionUnavailable(f"{switch} did not change when it was set")
         if wanted == "fp64":
             paddle.set_default_dtype("float64")
@@ -141,9 +142,9 @@ class Backend:
             "device_name": "cpu" if self.device == "cpu" else paddle.device.get_device_properties(self.device).name,
         }
         for switch in self._tf32_switches():
-            state[switch] = _switch_function(switch, "get")()
+            state[switch] = switch_function(switch, "get")()
         if self._tf32_switches():
-            state["tf32"] = any(state[switch] for switch in self._tf32_switches())
+            state["tf32"] = tf32.state({switch: state[switch] for switch in self._tf32_switches()})
         return state
 
     def prepare(self, workload: PaddleWorkload) -> None:
@@ -302,7 +303,7 @@ def _name(dtype: Any) -> str:
     return str(dtype).rpartition(".")[2]
 
 
-def _switch_function(switch: str, action: str) -> Any:
+def switch_function(switch: str, action: str) -> Any:
     """Of the switch ``paddle.base.core.cublas_switch`` the function that sets or gets it: ``set_cublas_switch``."""
     module, _, name = switch.rpartition(".")
     try:

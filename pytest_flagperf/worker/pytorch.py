@@ -21,6 +21,7 @@ from torch import nn
 
 from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.errors import PrecisionUnavailable
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.host import host_memory
 from pytest_flagperf.worker.workload import Workload
 
@@ -128,7 +129,8 @@ class Backend:
                 value = getattr(value, part)
             state[switch] = value
         if self._tf32_switches():
-            state["tf32"] = any(state[switch] for switch in self._tf32_switches())
+            reduced = {"float32_matmul": state["float32_matmul"] != "highest"}
+            state["tf32"] = tf32.state(reduced | {switch: state[switch] for switch in self._tf32_switches()})
         return state
 
     def _device_name(self) -> str:

@@ -166,6 +166,44 @@ def test_a_set_is_found_by_its_marker_and_a_typo_is_an_error_that_lists_the_word
     done.stderr.fnmatch_lines(["*unknown marker 'smok'*Operators: gemm, conv*Sets: train*Directions: fwd*"])
 
 
+@pytest.mark.parametrize(
+    ("expression", "precision", "said"),
+    [
+        ("sparse and training", "fp32", "-m: no test that was collected is marked 'training'. Did you mean 'train'?"),
+        ("inference", "fp32", "Did you mean 'inference_server' or 'inference_device'?"),
+        (
+            "sparse and train",
+            "fp32",
+            "-m: of the 24 tests that match 'sparse' none matches 'train'; there are inference_server, "
+            "inference_device, smoke",
+        ),
+        ("all_reduce and not fp32", "fp32", "-m: of the 7 tests that match 'all_reduce' none matches 'not fp32'"),
+        ("all_reduce and fp16", "fp32,bf16", "no test that was collected is marked 'fp16'; there are fp32, bf16"),
+        ("smoke", "amp", "--precision=amp: no test that was collected is run in it"),
+        ("sparse and train", "int8", "sparse is not defined in int8; it is in fp64, fp32, bf16, fp16"),
+    ],
+)
+def test_a_selection_that_is_empty_says_what_emptied_it(pytester, anywhere, expression, precision, said):
+    families = (str(OPERATORS / "test_sparse.py"), str(OPERATORS / "test_all_reduce.py"))
+    arguments = (*families, "--collect-only", "--vendor=cpu", "-m", expression, f"--precision={precision}")
+    done = pytester.runpytest_subprocess(*arguments)
+    assert done.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert said in done.stdout.str()
+
+
+def test_a_selection_that_another_option_emptied_is_not_blamed_on_markers(pytester, anywhere):
+    wanted = (str(OPERATORS / "test_all_reduce.py"), "--collect-only", "--vendor=cpu", "-m", "train")
+    assert "-m:" not in pytester.runpytest_subprocess(*wanted, "-k", "nothing").stdout.str()
+    assert "-m:" not in pytester.runpytest_subprocess(*wanted).stdout.str()
+
+
+def test_a_typo_is_told_what_it_may_mean_and_no_empty_list(pytester, anywhere):
+    wanted = (str(OPERATORS / "test_sparse.py"), "--collect-only", "--vendor=cpu")
+    done = pytester.runpytest_subprocess(*wanted, "-m", "trainn")
+    assert "Did you mean 'train'" in done.stderr.str()
+    assert "Models:" not in done.stderr.str()
+
+
 def test_a_precision_that_a_family_is_not_defined_in_is_a_skip_that_says_so(pytester, anywhere):
     done = pytester.runpytest_subprocess(
         str(OPERATORS / "test_sparse.py"), "--precision=int8", "--vendor=cpu", "-rs", "-p", "no:cacheprovider"

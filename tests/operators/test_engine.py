@@ -13,6 +13,8 @@ from pytest_flagperf.operators import published
 from pytest_flagperf.operators.engine import Engine
 from pytest_flagperf.operators.pool import Answer
 from pytest_flagperf.operators.problems import Gemm
+from pytest_flagperf.operators.problems import SparseGemm
+from pytest_flagperf.operators.warm import Limit
 from pytest_flagperf.operators.watched import MonitorTail
 from pytest_flagperf.provision import Devices
 from tests.operators import fake_entry
@@ -85,13 +87,15 @@ def test_a_wrong_answer_has_no_figures(session, gemm):
         assert (outcome.result.verdict, outcome.result.metrics) == ("wrong", {})
 
 
-def test_the_limit_is_a_minute_and_as_long_as_ten_slow_calls_unless_one_is_given(session, gemm):
+def test_a_worker_may_be_silent_for_a_minute_and_a_slow_call_unless_a_limit_is_given(session, gemm):
     engine, small = Engine(session, Fixed({})), gemm()
     big = replace(small, problem=Gemm(8448, 48000, 2816))
-    assert engine.limit(small) == pytest.approx(60, abs=0.1)
-    assert engine.limit(big) == pytest.approx(60 + 10 * 2 * 8448 * 48000 * 2816 / 50e9)
+    assert engine.limit(small).seconds == pytest.approx(60, abs=0.1)
+    assert engine.limit(big) == Limit(60 + 2 * 8448 * 48000 * 2816 / 1e9, of_silence=True)
+    # The dense product that stands beside it is ten times the work.
+    assert engine.limit(replace(small, problem=SparseGemm(1000, 10, 1000, 0.9))).seconds == pytest.approx(60.02)
     session.options = replace(session.options, timeout=5.0)
-    assert engine.limit(big) == 5.0
+    assert engine.limit(big) == Limit(5.0)
 
 
 def test_the_smoke_set_has_a_smaller_budget_unless_one_is_given(session, gemm):

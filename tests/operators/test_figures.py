@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pytest_flagperf.devices.vendor import Link
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.operators.case import OperatorCase
 from pytest_flagperf.operators.case import ResolvedOperator
+from pytest_flagperf.operators.figures import interval_of
 from pytest_flagperf.operators.figures import of_reply
 from pytest_flagperf.operators.peaks import Ceilings
 from pytest_flagperf.operators.peaks import Peak
@@ -25,8 +27,10 @@ from pytest_flagperf.operators.problems import Convolution
 from pytest_flagperf.operators.problems import Gemm
 from pytest_flagperf.operators.problems import Interconnect
 from pytest_flagperf.operators.problems import Memory
+from pytest_flagperf.operators.problems import Operator
 from pytest_flagperf.operators.problems import Problem
 from pytest_flagperf.operators.problems import SparseGemm
+from pytest_flagperf.worker.operators.measure import median_interval
 from tests.operators import fake_entry
 
 
@@ -188,9 +192,95 @@ def test_memory_bandwidth_counts_what_is_read_and_what_is_written():
     assert found.metrics["utilization"] == pytest.approx(1400 / 1555)
 
 
-def test_a_spent_budget_is_told():
-    found = of_reply(resolved(Computation(64, 64, 64)), {**reply(), "ended": "budget"}, Ceilings({}))
-    assert any("the budget was spent" in note for note in found.notes)
+def test_a_spent_budget_is_told_and_how_well_the_median_is_known():
+    one = resolved(Computation(64, 64, 64))
+    found = of_reply(one, {**reply(), "ended": "budget"}, Ceilings({}))
+    assert "the median is not known to 2 %: the budget was spent before" in found.notes
+    assert "interval" not in found.facts
+    samples = [1350.0, 1000.0, 900.0, 950.0, 1100.0, 1000.0]
+    found = of_reply(one, {**reply(), "ended": "budget", "samples": samples, "iterations": 6}, Ceilings({}))
+    assert found.facts["interval"] == [900.0, 1350.0]
+    assert "the median is not known to 2 %, only to 35 %: the budget was spent before" in found.notes
+
+
+def test_the_interval_of_many_samples_is_the_workers_and_that_of_a_tenth_of_them_is_nearly_the_same():
+    drawn = random.Random(1)
+    samples = [drawn.gauss(1000.0, 50.0) for _ in range(10_000)]
+    low, high = interval_of({"samples": samples, "iterations": 10_000})
+    assert (low, high) == median_interval(samples)
+    kept = interval_of({"samples": samples[::10], "iterations": 10_000})
+    assert kept[1] - kept[0] == pytest.approx(high - low, rel=1)
+    alone = interval_of({"samples": samples[::10]})
+    assert kept[1] - kept[0] < 0.6 * (alone[1] - alone[0])
+
+
+def test_a_capacity_has_no_median_that_is_not_known():
+    given = {**reply(None, capacity=30.0), "samples": [], "iterations": 1, "ended": "budget"}
+    found = of_reply(resolved(Memory("capacity", 2**36)), given, Ceilings({}))
+    assert not any("median" in note for note in found.notes)
+
+
+def test_a_sparse_product_that_beats_the_work_it_saves_shows_a_slow_dense_one():
+    problem = SparseGemm(7680, 1500, 2560, 0.95)
+    (note,) = of_reply(resolved(problem), reply(1000.0, dense_time=25_000.0), Ceilings({})).notes
+    assert note.startswith("the dense call is slow, not the sparse one fast: it takes 25 times as long and does 20")
+    assert not of_reply(resolved(problem), reply(1000.0, dense_time=19_000.0), Ceilings({})).notes
+
+
+ESTIMATED = Ceilings(
+    {"fp32": Peak(0.25, "TFLOP/s", "estimated", estimated=True)}, Peak(10.0, "GB/s", "estimated", estimated=True)
+)
+
+
+def pointwise(elements: int, name: str = "add", model: str = "per_element") -> Operator:
+    shape = (elements,) if model == "per_element" else (elements, elements)
+    return Operator(name=name, inputs=(shape,), outputs=(shape,), dtypes=("fp32", "fp16"), flops_model=model)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    "problem", [Gemm(4096, 4096, 4096), pointwise(2**30), pointwise(2**20)], ids=["gemm", "1", "2"]
+)
+def test_a_kernel_that_did_nothing_is_invalid_in_a_precision_without_a_peak_too(problem, precision):
+    with pytest.raises(InvalidMeasurement, match="more than"):
+        of_reply(resolved(problem, precision), reply(time_for(problem, 4800.0)), ESTIMATED)
+
+
+def test_what_no_peak_is_known_of_is_not_refused_below_the_fastest_of_the_others():
+    found = of_reply(resolved(MM, "fp16"), reply(time_for(MM, 0.4)), ESTIMATED)
+    assert "utilization" not in found.metrics
+
+
+@pytest.mark.parametrize("problem", [pointwise(2**30), pointwise(2**15, "triu", "below_diagonal")], ids=["add", "triu"])
+def test_an_operator_that_does_little_with_each_element_is_held_against_the_memory(problem):
+    traffic = problem.bytes("fp32", "fwd")
+    found = of_reply(resolved(problem), reply(traffic / 7.0 / 1e3), ESTIMATED)
+    assert found.metrics["utilization"] == pytest.approx(0.7)
+    assert found.peak.unit == "GB/s"
+    assert found.roofline == "bandwidth-bound"
+
+
+def test_faster_than_the_estimated_memory_is_a_note_and_never_invalid():
+    problem = pointwise(2**30)
+    found = of_reply(resolved(problem), reply(problem.bytes("fp32", "fwd") / 50.0 / 1e3), ESTIMATED)
+    assert "utilization" not in found.metrics
+    assert any("above the estimated peak of 10" in note for note in found.notes)
+    small = pointwise(2**20)
+    found = of_reply(resolved(small), reply(small.bytes("fp32", "fwd") / 50.0 / 1e3), ESTIMATED)
+    assert "utilization" not in found.metrics
+    assert any("caches may hold the 8 MiB" in note for note in found.notes)
+
+
+def test_a_copy_that_caches_made_faster_than_the_estimated_memory_is_not_invalid():
+    found = of_reply(resolved(Memory("bandwidth", 2**20)), reply(2 * 2**20 / 90.0 / 1e3), ESTIMATED)
+    assert found.metrics["bandwidth"] == pytest.approx(90.0)
+    assert "utilization" not in found.metrics
+    found = of_reply(resolved(Memory("bandwidth", 2**32)), reply(2 * 2**32 / 6.0 / 1e3), ESTIMATED)
+    assert found.metrics["utilization"] == pytest.approx(0.6)
+
+
+def test_a_product_has_a_place_on_an_estimated_roofline():
+    assert of_reply(resolved(MM), reply(time_for(MM, 0.2)), ESTIMATED).roofline == "compute-bound"
 
 
 @pytest.mark.parametrize("kind", ["device_to_device", "all_reduce"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pytest_flagperf.devices import vendor
 from pytest_flagperf.devices.vendor import Chip
 from pytest_flagperf.operators import peaks
 from pytest_flagperf.operators.peaks import Peak
+from pytest_flagperf.worker.operators import clock
 
 
 def cpuinfo(tmp_path: Path, *, cores: int, threads: int = 1, maker: str = "GenuineIntel", family: int, flags: str):
@@ -47,6 +49,73 @@ def test_two_threads_of_a_core_share_its_units_and_fewer_threads_use_fewer_cores
 def test_the_clock_that_was_seen_replaces_the_nominal_one(tmp_path):
     path = cpuinfo(tmp_path, cores=1, family=6, flags="fma")
     assert peaks.estimate(path, 1, clock=3000.0)["fp32"].value == pytest.approx(32 * 3e9 / 1e12)
+
+
+def test_a_clock_that_nobody_measured_is_called_nominal(tmp_path):
+    path = cpuinfo(tmp_path, cores=1, family=6, flags="fma")
+    assert "2000 MHz (nominal clock; turbo not known)" in peaks.estimate(path, 1)["fp32"].source
+    assert "3000 MHz (measured)" in peaks.estimate(path, 1, clock=3000.0)["fp32"].source
+
+
+@pytest.mark.parametrize(("seen", "counts"), [(None, 3600.0), (2500.0, 3600.0), (4000.0, 4000.0)])
+def test_the_clock_of_a_busy_core_counts_where_the_monitors_mean_is_lower(tmp_path, monkeypatch, seen, counts):
+    monkeypatch.setattr(peaks, "measured_clock", lambda: 3600.0)
+    path, cpu = cpuinfo(tmp_path, cores=1, family=6, flags="fma"), vendor.find("cpu", [vendor.bundled()])
+    found = peaks.of_device(cpu, None, threads=1, clock=seen, cpuinfo=path).compute["fp32"]
+    assert found.value == pytest.approx(32 * counts * 1e6 / 1e12)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the chain's latency is known of x86-64")
+def test_the_clock_is_measured_and_agrees_with_itself():
+    first = clock.measured_clock()
+    clock.measured_clock.cache_clear()
+    second = clock.measured_clock()
+    assert first is not None
+    # A frequency governor may move between the two; no processor runs at half or twice its clock.
+    assert 0.5 < first / second < 2
+    assert clock.PLAUSIBLE[0] < first < clock.PLAUSIBLE[1]
+
+
+def test_a_host_that_forbids_written_code_has_no_measured_clock(monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("Operation not permitted")
+
+    clock.measured_clock.cache_clear()
+    monkeypatch.setattr(clock.mmap, "mmap", refused)
+    assert clock.measured_clock() is None
+    clock.measured_clock.cache_clear()
+
+
+def caches(tmp_path: Path, *, cpus: int, sharing: int) -> Path:
+    for cpu in range(cpus):
+        first = cpu // sharing * sharing
+        for index, (size, shared) in enumerate([("32K", str(cpu)), ("16384K", f"{first}-{first + sharing - 1}")]):
+            directory = tmp_path / f"cpu{cpu}" / "cache" / f"index{index}"
+            directory.mkdir(parents=True)
+            (directory / "size").write_text(f"{size}\n")
+            (directory / "shared_cpu_list").write_text(f"{shared}\n")
+    return tmp_path
+
+
+def test_a_last_level_cache_that_cores_share_counts_once(tmp_path):
+    assert peaks.last_level_caches(caches(tmp_path, cpus=8, sharing=4)) == 2 * 16 * 2**20
+    assert peaks.last_level_caches(tmp_path / "absent") == 0
+
+
+def test_the_memorys_bandwidth_is_estimated_and_called_so():
+    cpu, nvidia = (vendor.find(name, [vendor.bundled()]) for name in ("cpu", "nvidia"))
+    found = peaks.of_device(cpu, None, threads=2, clock=None).bandwidth
+    assert found.estimated
+    assert found.unit == "GB/s"
+    assert 0.1 < found.value < 10_000
+    assert peaks.of_device(nvidia, None, threads=2, clock=None).bandwidth is None
+
+
+def test_where_there_is_no_room_to_read_from_there_is_no_estimate(monkeypatch):
+    monkeypatch.setattr(peaks.host, "available_memory", lambda: 2**20)
+    peaks.read_bandwidth.cache_clear()
+    assert peaks.read_bandwidth(1) is None
+    peaks.read_bandwidth.cache_clear()
 
 
 def test_other_precisions_count_where_there_are_instructions_for_them(tmp_path):

@@ -25,6 +25,7 @@ from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.errors import RankCrashed
 from pytest_flagperf.operators import pool as pools
 from pytest_flagperf.operators.engine import Engine
+from pytest_flagperf.operators.warm import Limit
 from pytest_flagperf.provision import Devices
 from tests.conftest import ROOT
 from tests.conftest import wait_for
@@ -42,7 +43,7 @@ needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs PyTor
 def ask(pool, one, limit: float = LIMIT, devices: Devices = CPU):
     from pytest_flagperf.operators.problems import to_json
 
-    return pool.ask(one, devices, {"problem": to_json(one.problem)}, limit)
+    return pool.ask(one, devices, {"problem": to_json(one.problem)}, Limit(limit))
 
 
 def served(pool) -> list[str]:

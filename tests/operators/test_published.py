@@ -32,6 +32,12 @@ def test_all_times_of_all_records_are_there(everything):
     assert len(published.processors()) == 14
 
 
+def test_the_families_of_a_processor_are_told():
+    assert published.families("V100") == {"gemm", "conv", "rnn"}
+    with pytest.raises(ConfigurationError, match="there are none of 'Abacus'"):
+        published.families("Abacus")
+
+
 def test_the_file_is_small():
     assert (Path(published.__file__).parents[1] / "data" / "deepbench_published.json.xz").stat().st_size < 300_000
 

@@ -75,6 +75,10 @@ class Problem:
         """Operations of one call, multiplications and additions counted apart; None where none are defined."""
         raise NotImplementedError
 
+    def longest_flops(self, direction: str) -> int | None:
+        """Operations of the longest call that is made for this problem, those timed beside it included."""
+        return self.flops(direction)
+
     def bytes(self, precision: str, direction: str) -> int | None:
         """Compulsory traffic of one call in bytes; None where the precision has no one element size."""
         raise NotImplementedError
@@ -100,3 +104,21 @@ def product_traffic(precision: str, read: int, written: int) -> int | None:
     if precision not in ELEMENT_BYTES:
         return None
     return read * ELEMENT_BYTES[precision] + written * PRODUCT_BYTES[precision]
+
+
+class DenseProduct(Problem):
+    """Work and traffic of ``C = A · B`` of m x n, m x k and k x n numbers, however they are stored."""
+
+    m: int
+    n: int
+    k: int
+
+    def flops(self, direction: str) -> int:
+        """A multiplication and an addition for each of the m n k terms."""
+        self._check(direction)
+        return 2 * self.m * self.n * self.k
+
+    def bytes(self, precision: str, direction: str) -> int | None:
+        """Both operands read once, the result written once."""
+        self._check(direction)
+        return product_traffic(precision, self.m * self.k + self.k * self.n, self.m * self.n)

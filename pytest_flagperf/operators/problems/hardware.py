@@ -7,8 +7,8 @@ from typing import ClassVar
 from typing import Literal
 
 from pytest_flagperf.operators.problems.base import ELEMENT_BYTES
+from pytest_flagperf.operators.problems.base import DenseProduct
 from pytest_flagperf.operators.problems.base import Problem
-from pytest_flagperf.operators.problems.base import product_traffic
 
 
 # What a capacity is found out to.
@@ -16,7 +16,7 @@ SMALLEST_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Computation(Problem):
+class Computation(DenseProduct):
     """FlagPerf's arithmetic peak: ``C = A · B``, A m x k and B k x n, the same size for every vendor."""
 
     family: ClassVar[str] = "computation"
@@ -28,14 +28,6 @@ class Computation(Problem):
     @property
     def id(self) -> str:
         return f"m{self.m}-n{self.n}-k{self.k}"
-
-    def flops(self, direction: str) -> int:
-        self._check(direction)
-        return 2 * self.m * self.n * self.k
-
-    def bytes(self, precision: str, direction: str) -> int | None:
-        self._check(direction)
-        return product_traffic(precision, self.m * self.k + self.k * self.n, self.m * self.n)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from typing import Literal
 
 from pytest_flagperf.operators.problems.base import ELEMENT_BYTES
+from pytest_flagperf.operators.problems.base import DenseProduct
 from pytest_flagperf.operators.problems.base import Problem
 from pytest_flagperf.operators.problems.base import has_backward
 from pytest_flagperf.operators.problems.base import product_traffic
@@ -17,7 +18,7 @@ GATES = {"vanilla": 1, "lstm": 4, "gru": 3}
 
 
 @dataclass(frozen=True)
-class Gemm(Problem):
+class Gemm(DenseProduct):
     """``C = op(A) · op(B)``: C is m x n, op(A) m x k and op(B) k x n, all **column-major**, as in DeepBench.
 
     ``a_transposed`` says that A is stored as k x m, ``b_transposed`` that B is stored as n x k. A row-major library
@@ -47,14 +48,6 @@ class Gemm(Problem):
     @property
     def id(self) -> str:
         return f"m{self.m}-n{self.n}-k{self.k}-{self.layout}"
-
-    def flops(self, direction: str) -> int:
-        self._check(direction)
-        return 2 * self.m * self.n * self.k
-
-    def bytes(self, precision: str, direction: str) -> int | None:
-        self._check(direction)
-        return product_traffic(precision, self.m * self.k + self.k * self.n, self.m * self.n)
 
 
 @dataclass(frozen=True)
@@ -217,6 +210,10 @@ class SparseGemm(Problem):
         """``2 nnz n``: what is stored is multiplied, the zeros are not."""
         self._check(direction)
         return 2 * self.nonzeros * self.n
+
+    def longest_flops(self, direction: str) -> int:
+        """The dense product beside it."""
+        return max(self.flops(direction), self.dense_flops)
 
     def bytes(self, precision: str, direction: str) -> int | None:
         self._check(direction)

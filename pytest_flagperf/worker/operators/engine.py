@@ -1,21 +1,24 @@
 """One request, from drawn data to a reply: the answer is judged first, and a wrong one is never timed into a result.
 
-Order: operands are drawn and looked at; the outputs are poisoned; the first call is timed and judged; they are poisoned
-again; warm-up; samples; what the last sample left in the outputs is judged; the precision in force is read back.
+Order: operands are drawn and looked at; the outputs are poisoned, and the check has to find them wrong; the first call
+is timed and judged; warm-up; samples, some of which, the last among them, find poisoned outputs and are judged; the
+operands are looked at again; the precision in force is read back.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 import time
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_flagperf.errors import FlagPerfError
-from pytest_flagperf.errors import PrecisionUnavailable
 from pytest_flagperf.operators.problems import Problem
 from pytest_flagperf.perflog import to_json
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.operators import data
 from pytest_flagperf.worker.operators.kernel import Check
 from pytest_flagperf.worker.operators.kernel import Framework
@@ -91,12 +94,15 @@ def refuse_what_cannot_fit(framework: Framework, problem: Problem, request: Requ
 
 
 def _measured(framework: Framework, kernel: Kernel, request: Request, alive: Callable[[], None]) -> Reply:
-    nonzero = data.proof(kernel.drawn())
+    drawn = _copied(kernel)
+    nonzero = data.proof(drawn)
     clock = framework.clock()
     alone = framework.world_size == 1 or not kernel.collective
     agree: Callable[[list[float]], list[float]] = list if alone else framework.agree
     before = _before(framework, kernel, request, alone)
     kernel.poison()
+    if not kernel.once:
+        refuse_a_check_that_says_nothing(kernel, agree)
     if before is not None:
         before()
     begin = time.perf_counter()
@@ -110,24 +116,36 @@ def _measured(framework: Framework, kernel: Kernel, request: Request, alive: Cal
     samples: list[float] = []
     measurement: Measurement | None = None
     if not kernel.once:
-        kernel.poison()
         plan = Plan(request.budget, request.warmup, request.least, request.most)
-        measurement = measure(kernel.run, clock, plan, before=before, agree=agree, alive=alive, first=first)
-        check = _judged(kernel, agree)
-        if not check.correct:
-            return _wrong(check, "the last of the timed calls")
+        witness = Judge(kernel, agree)
+        measurement = measure(
+            kernel.run, clock, plan, before=before, agree=agree, alive=alive, first=first, witness=witness
+        )
+        check = _worse(check, witness.worst)
+        if measurement.skips:
+            raise WrongAnswer(
+                f"of the timed calls those whose results were looked at took {min(measurement.seen):.4g} µs at least, "
+                f"the others {statistics.median(measurement.samples):.4g} µs: they do not do the same work"
+            )
         figures |= measurement.figures()
         samples = measurement.kept()
         # Beside the figure that was asked for, and often the longer call of the two.
         short = dataclasses.replace(plan, budget=plan.budget / 2, least=min(plan.least, LEAST_BESIDE))
         for name, call in kernel.companions().items():
-            beside = measure(call, clock, short, before=before, agree=agree, alive=alive)
+            try:
+                beside = measure(call, clock, short, before=before, agree=agree, alive=alive, witness=witness)
+            except Exception as error:
+                # Of another call: what was measured stands without it.
+                if isinstance(error, WrongAnswer) or framework.classify(error) == "lost":
+                    raise
+                kernel.notes.append(f"{name} was not measured: {framework.explain(error)}")
+                continue
             figures[name] = beside.figures()["time"]
-        check = _worse(check, _judged(kernel, agree))
-        if not check.correct:
-            return _wrong(check, "the call timed beside it")
+        check = _worse(check, witness.worst)
+        if kernel.restore is None:
+            refuse_changed_operands(drawn, kernel)
     in_force = kernel.precision()
-    refuse_other_precision(in_force, request.precision)
+    tf32.refuse_other(in_force, request.precision)
     figures |= kernel.figures(figures["time"] / 1e6 if measurement else once)
     figures["max_relative_error"] = check.error
     return {
@@ -169,6 +187,47 @@ def _before(framework: Framework, kernel: Kernel, request: Request, alone: bool)
     return before
 
 
+class Judge:
+    """Poisons a kernel's outputs and judges them, between timed calls; keeps the worst it found."""
+
+    def __init__(self, kernel: Kernel, agree: Callable[[list[float]], list[float]]) -> None:
+        self._kernel, self._agree = kernel, agree
+        self.worst = Check(0.0, math.inf)
+
+    def prepare(self) -> None:
+        """See :class:`~pytest_flagperf.worker.operators.measure.Witness`."""
+        self._kernel.poison()
+
+    def judge(self) -> None:
+        """See :class:`~pytest_flagperf.worker.operators.measure.Witness`."""
+        check = _judged(self._kernel, self._agree)
+        if not check.correct:
+            raise WrongAnswer(f"one of the timed calls: {_why_wrong(check)}")
+        self.worst = _worse(check, self.worst)
+
+
+def refuse_a_check_that_says_nothing(kernel: Kernel, agree: Callable[[list[float]], list[float]]) -> None:
+    """Raises ``WrongAnswer`` where outputs that no call has written pass for right.
+
+    It also has the reference computed from the operands as they were drawn, before any call could change them.
+    """
+    if _judged(kernel, agree).correct:
+        raise WrongAnswer("the check passes on outputs that no call has written: a right answer would prove nothing")
+
+
+def refuse_changed_operands(drawn: Mapping[str, Any], kernel: Kernel) -> None:
+    """Raises ``WrongAnswer`` where the calls were not all given the operands that were drawn."""
+    for name, values in _copied(kernel).items():
+        if values.tobytes() != drawn[name].tobytes():
+            raise WrongAnswer(
+                f"operand {name} is not what it was before the calls: they did not all have the same data"
+            )
+
+
+def _copied(kernel: Kernel) -> dict[str, Any]:
+    return {name: values.copy() for name, values in kernel.drawn().items()}
+
+
 def _judged(kernel: Kernel, agree: Callable[[list[float]], list[float]]) -> Check:
     """The check of the worst rank. ``max`` would pass a NaN by, so it travels as infinity."""
     check = kernel.check()
@@ -181,25 +240,23 @@ def _worse(one: Check, other: Check) -> Check:
 
 
 def _wrong(check: Check, which: str) -> Reply:
-    found = (
-        f"the largest relative error is {check.error:.3g}, the bound {check.bound:.3g}"
-        if math.isfinite(check.error)
-        else "the answer is not finite, or was not written"
-    )
-    return {"status": "wrong", "message": f"{which}: {found}", "figures": {"max_relative_error": check.error}}
+    return {
+        "status": "wrong",
+        "message": f"{which}: {_why_wrong(check)}",
+        "figures": {"max_relative_error": check.error},
+    }
 
 
-def refuse_other_precision(in_force: dict[str, Any], asked: str) -> None:
-    """Raises ``PrecisionUnavailable`` where TF32 is on unasked, or off though asked for.
-
-    fp32 with TF32 products is not fp32.
-    """
-    tf32 = in_force.get("tf32")
-    if tf32 not in (None, asked == "tf32"):
-        raise PrecisionUnavailable(f"{asked} was asked for, but TF32 is {'on' if tf32 else 'off'}: {in_force}")
+def _why_wrong(check: Check) -> str:
+    if not math.isfinite(check.error):
+        return "the answer is not finite, or was not written"
+    return f"the largest relative error is {check.error:.3g}, the bound {check.bound:.3g}"
 
 
 def _notes(measurement: Measurement | None) -> list[str]:
-    if measurement is None or measurement.batch == 1:
-        return []
-    return [f"a call is shorter than {SHORT_CALL:.0f} us: {measurement.batch} calls a sample, divided"]
+    found = []
+    if measurement is not None and measurement.batch > 1:
+        found.append(f"a call is shorter than {SHORT_CALL:.0f} us: {measurement.batch} calls a sample, divided")
+    if measurement is not None and not measurement.settled:
+        found.append("warming up ended with its time, before three medians agreed within 5 %")
+    return found

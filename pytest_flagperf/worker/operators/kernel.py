@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Protocol
 
+from pytest_flagperf.worker.operators.host import available_memory
 from pytest_flagperf.worker.operators.measure import Clock
 from pytest_flagperf.worker.operators.request import Request
 
@@ -87,11 +88,28 @@ class Kernel:
 
 
 class OneRank:
-    """What a framework has to say about ranks whose worker has one."""
+    """What frameworks have in common whose worker is a single rank, and which tell what went wrong by words alone."""
 
     rank, world_size = 0, 1
     #: NumPy's, and the framework's.
     copies = 2
+    on_host = True
+    #: Words, in lower case, of errors that mean one or the other.
+    out_of_memory_words: tuple[str, ...] = ()
+    unsupported_words: tuple[str, ...] = ()
+
+    def memory(self) -> int | None:
+        """See :class:`Framework`."""
+        return available_memory() if self.on_host else None
+
+    def classify(self, error: BaseException) -> str:
+        """See :class:`Framework`."""
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or any(words in text for words in self.out_of_memory_words):
+            return "out_of_memory"
+        if isinstance(error, NotImplementedError) or any(words in text for words in self.unsupported_words):
+            return "unsupported"
+        return "failed"
 
     def share(self, value: Any) -> Any:
         """See :class:`Framework`."""

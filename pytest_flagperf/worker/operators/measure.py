@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import random
 import resource
 import statistics
 import time
@@ -30,9 +31,16 @@ MOST_IN_A_BATCH = 1000
 WALL_SAMPLES = 10
 KEPT_SAMPLES = 1000
 # A first call that took this long (us), and as long as the warm-up may, has warmed what there is to warm.
-LONG_CALL = 0.5e6
+LONG_CALL = 0.1e6
 # Seconds between two looks at the confidence interval, for calls that are short.
 CHUNK_SECONDS = 0.05
+# Results are looked at of one of the first samples, of one whenever there are this many times more, and of the last.
+LOOK_AGAIN = 4
+# After a look the caches are cold: a call that is shorter than this (us) is made once outside the clock.
+SETTLE = 20e3
+# Calls that take so many times as long when somebody looks as when nobody does have skipped their work in the others.
+SKIPPED = 10.0
+LEAST_UNSEEN = 3
 
 Call = Callable[[], None]
 
@@ -125,15 +133,41 @@ class Plan:
     most: int
 
 
+class Witness(Protocol):
+    """Looks at what timed calls leave behind: not at a call beside them."""
+
+    def prepare(self) -> None:
+        """Spoil the outputs, outside the clock, before a sample."""
+
+    def judge(self) -> None:
+        """Judge what the sample left in the outputs. Raises where that is wrong."""
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """The samples of one call, and how they came about."""
+    """The samples of one call, and how they came about.
+
+    ``seen`` are those of the samples whose results were looked at; ``settled`` says whether warming up ended with
+    medians that agree.
+    """
 
     samples: tuple[float, ...]
     wall: tuple[float, ...]
     batch: int
     ended: str
     context_switches: int
+    seen: tuple[float, ...] = ()
+    settled: bool = True
+
+    @property
+    def skips(self) -> bool:
+        """Whether calls take much longer when their results are looked at: the others cannot have done the work."""
+        unseen = list(self.samples)
+        for one in self.seen:
+            unseen.remove(one)
+        if len(self.seen) < 2 or len(unseen) < LEAST_UNSEEN:
+            return False
+        return min(self.seen) > SKIPPED * statistics.median(unseen)
 
     def figures(self) -> dict[str, float]:
         """Median, mean, minimum, 99th percentile (us) and coefficient of variation (ratio)."""
@@ -221,27 +255,31 @@ def measure(
     agree: Callable[[list[float]], list[float]] = list,
     alive: Call = lambda: None,
     first: float = 0.0,
+    witness: Witness | None = None,
 ) -> Measurement:
     """Warm ``call`` up and sample it. ``first`` is what the first call took, where it was timed already (us).
 
     ``before`` runs before every sample, outside the clock; such samples are of one call each. ``agree`` makes of each
     rank's samples those of the slowest, so that all ranks decide alike. ``alive`` is called between samples.
+    ``witness`` looks at some of the samples' results, at places that the call cannot know.
     """
     with quiet():
-        usual = first
+        usual, settled = first, True
         if first < max(LONG_CALL, plan.warmup * 1e6):
-            usual = warm_up(call, clock, plan.warmup, before, agree, alive)
+            usual, settled = warm_up(call, clock, plan.warmup, before, agree, alive)
         batch = 1 if before else max(1, min(MOST_IN_A_BATCH, math.ceil(SHORT_CALL / max(usual, 1e-3))))
         if usual >= SHORT_CALL:
             batch = 1
         switches = _involuntary_switches()
-        samples, ended = _sample(call, clock, plan, batch, usual, before, agree, alive)
+        sampling = _Sampling(call, clock, plan, batch, usual, before, agree, alive, witness)
+        ended = sampling.run()
         switches = _involuntary_switches() - switches
+        samples = sampling.samples
         if clock.name == HostClock.name:
             wall = samples
         else:
             wall = agree(clock.wall(call, min(WALL_SAMPLES, len(samples)), before))
-    return Measurement(tuple(samples), tuple(wall), batch, ended, switches)
+    return Measurement(tuple(samples), tuple(wall), batch, ended, switches, tuple(sampling.seen), settled)
 
 
 def warm_up(
@@ -251,8 +289,8 @@ def warm_up(
     before: Call | None,
     agree: Callable[[list[float]], list[float]],
     alive: Call,
-) -> float:
-    """Call until the last medians agree within 5 %, or ``seconds`` are over. Returns the last median."""
+) -> tuple[float, bool]:
+    """Call until the last medians agree within 5 %, or ``seconds`` are over. Returns the last median, and which."""
     begin = time.perf_counter()
     medians: list[float] = []
     count = 1
@@ -262,39 +300,74 @@ def warm_up(
         alive()
         last = medians[-WARM_MEDIANS:]
         if len(last) == WARM_MEDIANS and max(last) <= (1 + WARM_WITHIN) * min(last):
-            break
+            return medians[-1], True
         if agree([time.perf_counter() - begin])[0] >= seconds:
-            break
+            return medians[-1], False
         # Groups of about two milliseconds: the median of one short call says nothing.
         count = max(1, min(100, round(2000 / max(medians[-1], 1e-3))))
-    return medians[-1]
 
 
-def _sample(
-    call: Call,
-    clock: Clock,
-    plan: Plan,
-    batch: int,
-    usual: float,
-    before: Call | None,
-    agree: Callable[[list[float]], list[float]],
-    alive: Call,
-) -> tuple[list[float], str]:
-    begin = time.perf_counter()
-    samples: list[float] = []
-    in_a_chunk = max(1, round(CHUNK_SECONDS * 1e6 / (usual * batch)))
-    while True:
-        missing = plan.least - len(samples)
-        # After `least` the interval is looked at ever more rarely: a look sorts all samples.
-        wanted = min(missing, in_a_chunk) if missing > 0 else max(1, min(in_a_chunk, len(samples) // 4))
-        samples += agree(clock.samples(call, min(wanted, plan.most - len(samples)), batch, before))
-        alive()
-        if len(samples) < plan.least:
-            continue
-        if is_known(samples):
-            return samples, "converged"
-        if len(samples) >= plan.most or agree([time.perf_counter() - begin])[0] >= plan.budget:
-            return samples, "budget"
+class _Sampling:
+    """Takes samples until the median is known, or the budget is spent."""
+
+    def __init__(
+        self,
+        call: Call,
+        clock: Clock,
+        plan: Plan,
+        batch: int,
+        usual: float,
+        before: Call | None,
+        agree: Callable[[list[float]], list[float]],
+        alive: Call,
+        witness: Witness | None,
+    ) -> None:
+        self._call, self._clock, self._plan, self._batch, self._usual = call, clock, plan, batch, usual
+        self._before, self._agree, self._alive, self._witness = before, agree, alive, witness
+        self.samples: list[float] = []
+        self.seen: list[float] = []
+
+    def run(self) -> str:
+        """Returns ``converged`` or ``budget``."""
+        begin, plan, samples = time.perf_counter(), self._plan, self.samples
+        in_a_chunk = max(1, round(CHUNK_SECONDS * 1e6 / (self._usual * self._batch)))
+        # All ranks look at the same sample.
+        drawn = self._agree([random.SystemRandom().random()])[0] if self._witness else 0.0
+        least = plan.least - 1 if self._witness else plan.least  # the last one is to come
+        look = int(drawn * least)
+        while True:
+            if len(samples) >= look:
+                self._take_seen()
+                look = LOOK_AGAIN * max(len(samples), plan.least)
+            else:
+                missing = least - len(samples)
+                # After `least` the interval is looked at ever more rarely: a look sorts all samples.
+                wanted = min(missing, in_a_chunk) if missing > 0 else max(1, min(in_a_chunk, len(samples) // 4))
+                self._take(min(wanted, plan.most - len(samples), look - len(samples)))
+            self._alive()
+            if len(samples) < least:
+                continue
+            ended = "converged" if is_known(samples) else ""
+            if len(samples) >= plan.most or self._agree([time.perf_counter() - begin])[0] >= plan.budget:
+                ended = ended or "budget"
+            if ended:
+                self._take_seen()
+                return ended
+
+    def _take(self, count: int) -> list[float]:
+        found = self._agree(self._clock.samples(self._call, count, self._batch, self._before))
+        self.samples += found
+        return found
+
+    def _take_seen(self) -> None:
+        """One more sample, of which the result is looked at; it counts like any other."""
+        if self._witness is None:
+            return
+        self._witness.prepare()
+        self.seen += self._take(1)
+        self._witness.judge()
+        if self._usual < SETTLE:
+            self._clock.samples(self._call, 1, 1, self._before)
 
 
 def _involuntary_switches() -> int:

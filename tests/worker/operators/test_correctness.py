@@ -111,3 +111,100 @@ def test_indices_that_are_out_of_range_or_unsorted_or_twice_there_are_refused(np
             data.validate(dataclasses.replace(pattern, columns=columns), 50, 40, 500)
     with pytest.raises(WrongAnswer, match="501"):
         data.validate(pattern, 50, 40, 501)
+
+
+def test_a_reference_of_zeros_alone_makes_no_answer_right(np, correctness):
+    """A call that does nothing would give them, and drawn data do not."""
+    for zeros in (np.zeros(5), np.zeros(5, np.int32), np.zeros(5, bool)):
+        assert correctness.relative_error(zeros, zeros) == math.inf
+        assert correctness.recurrent_error(zeros, zeros) == math.inf
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_rounding_is_allowed_relative_to_the_element_and_not_to_its_neighbours(np, correctness, precision):
+    kind = {"fp32": np.float32, "fp16": np.float16}[precision]
+    exact = np.concatenate([np.random.default_rng(1).uniform(-1, 1, 10000), [1e-3, -2e-4]])
+    allowance = correctness.allowed(exact, precision, correctness.ROUNDED_ONCE)
+    rounded = exact.astype(kind)
+    assert 0.9 < correctness.share_of_allowed(rounded, exact, allowance) <= 1.0
+    for wrong in (1.05 * exact, np.nextafter(np.nextafter(rounded, kind(2)), kind(2)), rounded + kind(1e-3)):
+        assert correctness.share_of_allowed(wrong, exact, allowance) > 1.0
+    small = rounded.copy()
+    small[-1] *= kind(1.05)
+    assert correctness.share_of_allowed(small, exact, allowance) > 1.0
+
+
+def test_an_error_in_all_states_of_a_recurrent_layer_shows_before_a_rounding_of_some_does(np, correctness):
+    random = np.random.default_rng(2)
+    exact, bound = random.uniform(-1, 1, (50, 16)), correctness.recurrent_bound("lstm", "bf16", 64)
+    unit = correctness.UNIT_ROUNDOFF["bf16"]
+    assert correctness.recurrent_error(exact + random.normal(0, 0.7 * unit, exact.shape), exact) < bound
+    assert correctness.recurrent_error(1.02 * exact, exact) > bound
+    spike = exact.copy()
+    spike[20, 3] += 0.1
+    assert correctness.recurrent_error(spike, exact) > bound
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 600, 3000])
+def test_a_dense_pattern_is_exact_and_costs_no_more_than_its_size(np, data, monkeypatch, zeros):
+    drawn = []
+    original = data._places
+    monkeypatch.setattr(
+        data, "_places", lambda random, size, count: drawn.append(count) or original(random, size, count)
+    )
+    pattern = data.sparse_pattern(300, 200, 60000 - zeros, seed=5)
+    data.validate(pattern, 300, 200, 60000 - zeros)
+    assert drawn == [zeros]
+
+
+def test_a_sparse_pattern_is_the_one_it_has_always_been(np, data):
+    """Results of the same seed stay comparable."""
+    for sparsity in (0.95, 0.9, 0.5):
+        m, k = 96, 64
+        nonzeros = round(m * k * (1 - sparsity))
+        random = np.random.default_rng([7, 1])
+        places = np.empty(0, np.int64)
+        while places.size < nonzeros:
+            more = random.integers(0, m * k, int((nonzeros - places.size) * 1.1) + 16)
+            places = np.unique(np.concatenate([places, more]))
+        if places.size > nonzeros:
+            places = np.delete(places, random.choice(places.size, places.size - nonzeros, replace=False))
+        pattern = data.sparse_pattern(m, k, nonzeros, seed=7)
+        assert (pattern.rows() * k + pattern.columns == places).all()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_each_part_of_a_cancelling_sum_shows_in_it(np, data, seed):
+    size = 1 << 15
+    plan = data.cancelling(size, 2.0**-126, seed)
+    x = np.random.default_rng(seed).choice([-1, 1], size) * np.random.default_rng(seed).uniform(0.5, 1, size)
+    x[plan.half :] = -np.roll(x[: plan.half], plan.shift)
+    x[plan.ones] = 1.0
+    total = x.sum()
+    # As bf16 stores it.
+    unit = 2.0**-8 * abs(total)
+    assert 0 < abs(total) < 10
+    for part in (
+        slice(8),
+        slice(-8, None),
+        slice(size // 2),
+        slice(size // 4, None, 4),
+        slice(1, None, 2),
+        slice(0, 1),
+    ):
+        assert abs(x[part].sum()) > unit, part
+
+
+def test_the_planted_maxima_are_unique_and_in_every_quarter(np, data):
+    for shape, dim in (((40, 64), 1), ((64, 40), 0), ((5, 16, 8), 1)):
+        array = np.random.default_rng(1).uniform(-1, 1, shape)
+        places, values = data.extrema(shape, dim, seed=4)
+        array.reshape(-1)[places] = values
+        assert (array.max(axis=dim).ravel() == values).all()
+        assert ((array > 1).sum(axis=dim) == 1).all()
+        assert set(array.argmax(axis=dim).ravel() * 4 // shape[dim]) == {0, 1, 2, 3}
+        assert (np.float16(values) == values).all()
+    places = data.quarters(1000, seed=4)
+    assert {0, 999} < set(places)
+    assert set(places * 4 // 1000) == {0, 1, 2, 3}
+    assert list(data.quarters(1, seed=4)) == [0]

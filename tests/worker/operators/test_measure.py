@@ -102,8 +102,10 @@ def test_the_warm_up_goes_on_until_three_medians_agree():
 
 
 def test_a_warm_up_that_never_settles_ends_with_its_seconds():
-    times = [100.0 * (1 + i % 2) for i in range(5000)]
-    measuring.warm_up(nothing, Script(*times), 0.05, None, list, nothing)
+    times = [5000.0 * (1 + i % 2) for i in range(50_000)]
+    last, settled = measuring.warm_up(nothing, Script(*times), 0.05, None, list, nothing)
+    assert last in (5000.0, 10_000.0)
+    assert not settled
 
 
 def test_a_call_of_two_microseconds_is_timed_ten_at_once():
@@ -149,3 +151,57 @@ def test_the_host_clock_waits_for_a_device_before_and_after():
     clock = HostClock(lambda: order.append("wait"))
     clock.samples(lambda: order.append("call"), 1, 2, lambda: order.append("before"))
     assert order == ["before", "wait", "call", "call", "wait"]
+
+
+# --- looking at what timed calls leave behind
+
+
+class Looker:
+    """Counts what it looked at, and tells a call what it would not know by itself."""
+
+    def __init__(self) -> None:
+        self.prepared = self.judged = 0
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def judge(self) -> None:
+        self.judged += 1
+        assert self.judged == self.prepared
+
+
+def test_the_last_sample_is_looked_at_and_one_among_the_first():
+    generator = random.Random(3)
+    times = [generator.uniform(50.0, 150.0) for _ in range(9000)]
+    looker = Looker()
+    found = measuring.measure(nothing, Script(*times), Plan(60.0, 0.0, 5, 2000), witness=looker)
+    assert found.seen[-1] == found.samples[-1]
+    assert found.seen[0] in found.samples[:5]
+    assert looker.judged == len(found.seen) == 6  # and after 20, 80, 320 and 1,280
+    assert not found.skips
+
+
+def test_the_sample_among_the_first_is_not_always_the_same():
+    def first() -> int:
+        seen = measuring.measure(nothing, Script(*map(float, range(100, 1000))), Plan(0.0, 0.0, 5, 9), witness=Looker())
+        return seen.samples.index(seen.seen[0])
+
+    assert len({first() for _ in range(60)}) > 1
+
+
+def test_looking_at_samples_adds_none_to_the_least():
+    times = (1e6, 2e6, 3e6, 4e6, 5e6)
+    found = measuring.measure(nothing, Script(*times), Plan(0.0, 0.0, 3, 9), witness=Looker())
+    assert (len(found.samples), len(found.seen)) == (3, 2)
+
+
+def test_calls_that_work_only_when_somebody_looks_are_told_by_their_time():
+    class Lazy(Script):
+        def samples(self, call, count, batch, before):
+            self.times = [20_000.0 if looker.prepared > self.done else 1.0]
+            self.done = looker.prepared
+            return super().samples(call, count, batch, before)
+
+    looker, clock = Looker(), Lazy(1.0)
+    clock.done = 0
+    assert measuring.measure(nothing, clock, PLAN, witness=looker).skips

@@ -378,8 +378,10 @@ def test_a_wrong_kernel_is_found(ask, monkeypatch, kind, problem, direction, sab
     monkeypatch.setattr(kernel, "run", sabotage)
     reply = ask(problem, precision, direction)
     assert reply["status"] == "wrong", reply
-    assert "time" not in reply["figures"]
-    error = reply["figures"]["max_relative_error"]
+    figures = reply.get("figures", {})
+    assert "time" not in figures
+    # Of a call in between only the message tells the error.
+    error = figures.get("max_relative_error", "inf")
     assert error == "inf" or error > 0.0
 
 
@@ -490,6 +492,27 @@ def test_tf32_forced_on_behind_our_back_is_refused(ask, monkeypatch):
         "alpha": 1.0,
         "beta": 0.0,
     }
+
+
+@pytest.mark.parametrize("asked", ["fp32", "tf32"])
+def test_tf32_for_one_kind_of_call_only_is_neither_precision(asked, monkeypatch):
+    """Products of matrices have it and convolutions not, or the other way round."""
+    import torch
+
+    from pytest_flagperf.errors import PrecisionUnavailable
+    from pytest_flagperf.worker import tf32
+    from pytest_flagperf.worker.operators.pytorch.framework import Framework
+
+    framework = object.__new__(Framework)
+    monkeypatch.setattr(Framework, "_switches", lambda self: {"torch.backends.cudnn.allow_tf32": (holder, "allow")})
+    framework.on_host = True
+    holder = type("Switch", (), {"allow": asked == "fp32"})
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest" if asked == "fp32" else "high")
+    state = framework.in_force(asked)
+    with pytest.raises(
+        PrecisionUnavailable, match=r"TF32 is on for (float32_matmul|torch\.backends\.cudnn\.allow_tf32) only"
+    ):
+        tf32.refuse_other(state, asked)
 
 
 def test_what_this_device_does_not_have_is_said_in_the_frameworks_words(ask):
@@ -606,3 +629,247 @@ def test_a_capacity_is_taken_by_halving_and_every_block_is_written_on(framework,
     assert kernel.figures(1.0) == {"capacity": 11 / 1024}
     kernel.blocks[1][0] = 0
     assert not kernel.check().correct
+
+
+# --- answers that are nearly right
+
+
+# Of each: the operator, and a call that is a little wrong.
+NEARLY = {
+    **{
+        name: lambda call, x, given, out: call(x, given, out).mul_(1.05)
+        for name in ("abs", "neg", "add", "sub", "rsub", "mul", "div", "reciprocal", "rsqrt", "pow", "tanh", "sigmoid")
+    },
+    "cos": lambda call, x, given, out: out.copy_(1 - x[0].float() ** 2 / 2),
+    "sin": lambda call, x, given, out: out.copy_(x[0].float() - x[0].float() ** 3 / 6 + x[0].float() ** 5 / 120),
+    "exp": lambda call, x, given, out: out.copy_(1 + x[0].float() * (1 + x[0].float() * (0.5 + x[0].float() / 6))),
+    "silu": lambda call, x, given, out: out.copy_(x[0] * (x[0] / 6 + 0.5).clamp(0, 1)),
+    "gelu": lambda call, x, given, out: out.copy_(_torch().nn.functional.gelu(x[0].float(), approximate="tanh")),
+    "softmax": lambda call, x, given, out: call(x, given, out).mul_(1.02),
+    "log_softmax": lambda call, x, given, out: call(x, given, out).mul_(1.02),
+    "outer": lambda call, x, given, out: call(x, given, out).mul_(1.02),
+}
+REDUCED = {
+    "all: true": ("all", lambda x, given, out: out.fill_(True)),
+    "all: false": ("all", lambda x, given, out: out.fill_(False)),
+    "all: first half": ("all", lambda x, given, out: _torch().all(x[0][:64], out=out)),
+    "all: second half": ("all", lambda x, given, out: _torch().all(x[0][64:], out=out)),
+    "max: first half": ("max", lambda x, given, out: _torch().max(x[0][:64], out=out)),
+    "max: second half": ("max", lambda x, given, out: _torch().max(x[0][64:], out=out)),
+    "max: but the last": ("max", lambda x, given, out: _torch().max(x[0].view(-1)[:-1], out=out)),
+    "min: first half": ("min", lambda x, given, out: _torch().min(x[0][:64], out=out)),
+    "min: second half": ("min", lambda x, given, out: _torch().min(x[0][64:], out=out)),
+    "min: but the first": ("min", lambda x, given, out: _torch().min(x[0].view(-1)[1:], out=out)),
+    "amax: first half": ("amax", lambda x, given, out: _torch().amax(x[0][:, :512], 1, out=out)),
+    "amax: second half": ("amax", lambda x, given, out: _torch().amax(x[0][:, 512:], 1, out=out)),
+    "argmax: first half": ("argmax", lambda x, given, out: _torch().argmax(x[0][:, :512], 1, out=out)),
+    "sum: but eight": ("sum", lambda x, given, out: _torch().sum(x[0].view(-1)[:-8], dim=0, out=out)),
+    "sum: but the first eight": ("sum", lambda x, given, out: _torch().sum(x[0].view(-1)[8:], dim=0, out=out)),
+    "sum: half": ("sum", lambda x, given, out: _torch().sum(x[0][64:], dim=(0, 1, 2), out=out)),
+    "sum: zero": ("sum", lambda x, given, out: out.zero_()),
+    "mean: but a hundred": (
+        "mean",
+        lambda x, given, out: out.copy_(x[0].view(-1)[100:].double().sum() / x[0].numel()),
+    ),
+    "mean: zero": ("mean", lambda x, given, out: out.zero_()),
+}
+
+
+def _torch():
+    import torch
+
+    return torch
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", NEARLY)
+def test_a_function_that_is_only_nearly_right_is_found_in_every_type(ask, monkeypatch, name, precision):
+    from pytest_flagperf.worker.operators.pytorch import operator_list
+
+    operator = next(operator for operator in operators() if operator.name == name)
+    call, nearly = operator_list.INTO[name], NEARLY[name]
+    measured(ask(operator, precision, least=1, most=1))
+    monkeypatch.setitem(operator_list.INTO, name, lambda x, given, out: nearly(call, x, given, out))
+    reply = ask(operator, precision, least=1, most=1)
+    assert reply["status"] == "wrong", reply
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("kind", REDUCED)
+def test_a_reduction_that_leaves_out_a_part_is_found_in_every_type(ask, monkeypatch, kind, precision):
+    from pytest_flagperf.worker.operators.pytorch import operator_list
+
+    name, wrong = REDUCED[kind]
+    operator = next(operator for operator in operators() if operator.name == name)
+    monkeypatch.setitem(operator_list.INTO, name, wrong)
+    for seed in (3, 4):
+        reply = ask(operator, precision, least=1, most=1, seed=seed)
+        assert reply["status"] == "wrong", reply
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "name", ["relu", "layer_norm", "group_norm", "native_group_norm", "dropout", "linear", "cross_entropy_loss", "prod"]
+)
+def test_a_call_that_allocates_a_result_five_percent_off_is_found_in_every_type(ask, monkeypatch, name, precision):
+    from pytest_flagperf.worker.operators.pytorch import operator_list
+
+    operator = next(operator for operator in operators() if operator.name == name)
+    call = operator_list.ALLOCATING[name]
+    measured(ask(operator, precision, least=1, most=1))
+    monkeypatch.setitem(operator_list.ALLOCATING, name, lambda x, given: call(x, given) * 1.05)
+    assert ask(operator, precision, least=1, most=1)["status"] == "wrong"
+
+
+def test_a_product_of_all_elements_that_leaves_out_a_half_is_found(ask, monkeypatch):
+    import torch
+
+    from pytest_flagperf.worker.operators.pytorch import operator_list
+
+    operator = next(operator for operator in operators() if operator.name == "prod")
+    for half in (slice(64), slice(64, None)):
+        monkeypatch.setitem(operator_list.ALLOCATING, "prod", lambda x, _, half=half: torch.prod(x[0][half]))
+        assert ask(operator, least=1, most=1)["status"] == "wrong"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gradient_that_is_only_nearly_right_is_found_in_every_type(ask, monkeypatch, precision):
+    from pytest_flagperf.worker.operators.pytorch import operator_list
+
+    original = operator_list.Backward.run
+
+    def nearly(self):
+        original(self)
+        self.outputs["out0"] = self.outputs["out0"] * 1.05
+
+    monkeypatch.setattr(operator_list.Backward, "run", nearly)
+    for operator in operators():
+        if "bwd" in operator.directions:
+            assert ask(operator, precision, "bwd", least=1, most=1)["status"] == "wrong", operator.name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("direction", ["fwd", "bwd_data"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_recurrent_layer_two_percent_off_is_found_in_every_type(ask, monkeypatch, cell, direction, precision):
+    from pytest_flagperf.worker.operators.pytorch import recurrent
+
+    measured(ask(CELLS[cell], precision, direction))
+    kernel = recurrent.Forward if direction == "fwd" else recurrent.BackwardData
+    original = kernel.run
+
+    def nearly(self):
+        original(self)
+        for result in self.outputs.values():
+            result.mul_(1.02)
+
+    monkeypatch.setattr(kernel, "run", nearly)
+    assert ask(CELLS[cell], precision, direction)["status"] == "wrong"
+
+
+def test_a_trial_leaves_operands_and_results_as_they_were(framework):
+    import torch
+
+    from pytest_flagperf.worker.operators.pytorch import operator_list
+
+    for name in ("max", "min", "all", "prod"):
+        operator = next(operator for operator in operators() if operator.name == name)
+        kernel = operator_list.prepare(framework, Request(1, operator, "bf16", seed=3))
+        before = kernel.inputs[0].clone()
+        kernel.poison()
+        kernel.run()
+        result = kernel.outputs["out0"].clone()
+        assert kernel.check().correct
+        assert torch.equal(kernel.inputs[0], before)
+        assert torch.equal(kernel.outputs["out0"], result)
+        assert kernel.check().correct
+
+
+# --- kernels that work only sometimes
+
+
+def test_a_kernel_that_works_only_when_somebody_looks_is_found(ask, monkeypatch):
+    """It writes its output once after each time that was spoilt, and does nothing in between."""
+    from pytest_flagperf.worker.operators.pytorch import gemm
+
+    run, poison, fresh = gemm.GemmKernel.run, gemm.GemmKernel.poison, set()
+
+    def spoilt(self):
+        fresh.add(id(self))
+        poison(self)
+
+    def lazy(self):
+        if id(self) in fresh:
+            fresh.discard(id(self))
+            run(self)
+
+    monkeypatch.setattr(gemm.GemmKernel, "poison", spoilt)
+    monkeypatch.setattr(gemm.GemmKernel, "run", lazy)
+    reply = ask(problems.Gemm(512, 512, 512))
+    assert (reply["status"], "do not do the same work" in reply["message"]) == ("wrong", True)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_kernel_that_leaves_out_calls_is_found(ask, monkeypatch, every):
+    from pytest_flagperf.worker.operators.pytorch import gemm
+
+    run, calls = gemm.GemmKernel.run, []
+
+    def lazy(self):
+        calls.append(1)
+        if len(calls) % every == 1:
+            run(self)
+
+    monkeypatch.setattr(gemm.GemmKernel, "run", lazy)
+    # Which samples are looked at is drawn: seen by one of many requests at the latest.
+    assert any(ask(GEMM)["status"] == "wrong" for _ in range(20))
+
+
+def test_a_kernel_that_zeroes_its_own_operands_is_found(ask, monkeypatch):
+    from pytest_flagperf.worker.operators.pytorch import gemm
+
+    run = gemm.GemmKernel.run
+
+    def zeroing(self):
+        self.a_side.zero_()
+        run(self)
+
+    monkeypatch.setattr(gemm.GemmKernel, "run", zeroing)
+    assert ask(GEMM)["status"] == "wrong"
+
+
+def test_a_kernel_that_changes_its_operands_after_the_answer_is_found(ask, monkeypatch):
+    from pytest_flagperf.worker.operators.pytorch import gemm
+
+    run = gemm.GemmKernel.run
+
+    def tampering(self):
+        run(self)
+        self.b_side.copy_(self.b_side.flip(0).clone())
+
+    monkeypatch.setattr(gemm.GemmKernel, "run", tampering)
+    assert ask(GEMM)["status"] == "wrong"
+
+
+def test_a_check_that_passes_on_what_nobody_wrote_proves_nothing(ask, monkeypatch):
+    from pytest_flagperf.worker.operators.kernel import Check
+    from pytest_flagperf.worker.operators.pytorch import gemm
+
+    monkeypatch.setattr(gemm.GemmKernel, "check", lambda self: Check(0.0, 1.0))
+    reply = ask(GEMM)
+    assert (reply["status"], "prove nothing" in reply["message"]) == ("wrong", True)
+
+
+def test_a_call_beside_it_that_fails_leaves_what_was_measured(ask, monkeypatch):
+    from pytest_flagperf.worker.operators.pytorch import sparse
+
+    def failing(self):
+        def dense():
+            raise RuntimeError("no dense product today")
+
+        return {"dense_time": dense}
+
+    monkeypatch.setattr(sparse.SparseKernel, "companions", failing)
+    reply = measured(ask(SPARSE))
+    assert "dense_time" not in reply["figures"]
+    assert any("dense_time was not measured: " in note and "no dense product today" in note for note in reply["notes"])

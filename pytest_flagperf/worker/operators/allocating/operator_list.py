@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from pytest_flagperf.operators.problems import Operator
+from pytest_flagperf.worker.operators import data
 from pytest_flagperf.worker.operators import operator_reference
+from pytest_flagperf.worker.operators import reductions
 from pytest_flagperf.worker.operators import reference
 from pytest_flagperf.worker.operators.allocating.base import ArrayKernel
 from pytest_flagperf.worker.operators.allocating.base import Library
+from pytest_flagperf.worker.operators.correctness import SMALLEST_NORMAL
 from pytest_flagperf.worker.operators.kernel import Check
 from pytest_flagperf.worker.operators.request import Request
 
@@ -35,6 +38,7 @@ class OperatorKernel(ArrayKernel):
             for i, (shape, kind) in enumerate(zip(self.operator.inputs, kinds, strict=True))
         ]
         self.call = library.operators[self.operator.name]
+        self.tried = reductions.Tried()
         self.notes.append("checked at sampled elements, rows or images")
 
     def _dtype(self, number: int, kind: str) -> str:
@@ -51,11 +55,26 @@ class OperatorKernel(ArrayKernel):
         if name.startswith("bitwise"):
             self.distribution = "uniform whole numbers [-127, 127]"
             return random.integers(-127, 128, shape)
-        array = random.random(shape, dtype=np.float32) * 2 - 1
-        if name in ("reciprocal", "rsqrt"):
+        return self._floating(number, random.random(shape, dtype=np.float32) * 2 - 1)
+
+    def _floating(self, number: int, array: Any) -> Any:
+        """Uniform data in [-1, 1), made such that the operator has something to decide."""
+        name, shape = self.operator.name, array.shape
+        if name in data.RANGES:
+            self.distribution = f"uniform [-{data.RANGES[name]:g}, {data.RANGES[name]:g})"
+            array *= np.float32(data.RANGES[name])
+        elif name in ("sum", "mean"):
+            self._cancel(array.reshape(-1))
+        elif name in ("max", "min"):
+            self.distribution = "uniform [-1, 1); one larger element at a time for the check"
+        elif name in ("amax", "argmax"):
+            places, values = data.extrema(shape, int(self.given["dim"]) % len(shape), self.seed)
+            array.reshape(-1)[places] = values
+            self.distribution = "uniform [-1, 1); each maximum in [2, 4)"
+        elif name in ("reciprocal", "rsqrt"):
             self.distribution = "uniform [0.5, 1.5)"
-            return array / 2 + 1
-        if name == "prod":
+            array = array / 2 + 1
+        elif name == "prod":
             self.distribution = f"1 or -1, and {FACTORS} twos and halves"
             array = np.where(array < 0, np.float32(-1), np.float32(1))
             places = reference.sampled(array.size, 2 * FACTORS, self.seed)
@@ -69,6 +88,15 @@ class OperatorKernel(ArrayKernel):
             array[..., ::3] = math.inf if name == "isinf" else math.nan
         return array
 
+    def _cancel(self, flat: Any) -> None:
+        """See :class:`~pytest_flagperf.worker.operators.data.Cancelling`."""
+        plan = data.cancelling(flat.size, SMALLEST_NORMAL.get(self.request.precision, 0.0), self.seed)
+        # Rounded to three digits before it is negated, so that it cancels in every type.
+        flat[:] = np.copysign(np.round(np.abs(flat) * 64 + 64) / 128, flat)
+        flat[plan.half : 2 * plan.half] = -np.roll(flat[: plan.half], plan.shift)
+        flat[plan.ones] = 1.0
+        self.distribution = plan.DISTRIBUTION
+
     def check(self) -> Check:
         """See :mod:`pytest_flagperf.worker.operators.operator_reference`."""
         problem, request = self.operator, self.request
@@ -76,22 +104,40 @@ class OperatorKernel(ArrayKernel):
             return Check(math.inf, 0.0)
         if request.direction == "bwd" and self.shape("out0") != problem.inputs[0]:
             return Check(math.inf, 0.0)
-        return operator_reference.check(problem, request.direction, request.precision, self, self.seed)
+        found = operator_reference.check(problem, request.direction, request.precision, self, self.seed)
+        return self.tried(found, self._trials, self._tried)
+
+    def _trials(self) -> list[reductions.Trial]:
+        request = self.request
+        return reductions.trials(self.operator, request.direction, request.precision, self, self.seed)
+
+    def _tried(self, trial: reductions.Trial) -> Any:
+        """What the call gives with one element changed. Afterwards all is as it was."""
+        kept, given = dict(self.results), self.inputs[0]
+        array = self.arrays["in0"].copy()
+        array.reshape(-1)[trial.place] = trial.value
+        self.inputs[0] = self.library.tensor(array, self.request.precision)
+        self.results.clear()
+        try:
+            self.run()
+            return self.result("out0")
+        finally:
+            self.results, self.inputs[0] = kept, given
 
     def array(self, name: str) -> Any:
         """An operand or a result by its name."""
         return self.arrays[name] if name in self.arrays else self.result(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        """See :class:`~pytest_flagperf.worker.operators.elements.Tensors`."""
         return tuple(self.array(name).shape)
 
     def flat(self, name: str, indices: Any) -> Any:
-        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        """See :class:`~pytest_flagperf.worker.operators.elements.Tensors`."""
         return self.array(name).reshape(-1)[indices]
 
     def rows(self, name: str, indices: Any) -> Any:
-        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        """See :class:`~pytest_flagperf.worker.operators.elements.Tensors`."""
         return self.array(name)[indices]
 
 

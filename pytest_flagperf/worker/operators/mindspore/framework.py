@@ -13,7 +13,6 @@ import numpy as np
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.worker.mindspore import Backend
 from pytest_flagperf.worker.operators import allocating
-from pytest_flagperf.worker.operators.host import available_memory
 from pytest_flagperf.worker.operators.host import last_level_cache
 from pytest_flagperf.worker.operators.host import processor_name
 from pytest_flagperf.worker.operators.kernel import Kernel
@@ -32,19 +31,20 @@ if TYPE_CHECKING:
 
 
 FLUSHED_BYTES = 256 << 20
-UNSUPPORTED = (
-    "unsupported data type",
-    "must be a type of",
-    "not support",
-    "kernel select failed",
-    "kernelmod",
-    "input dtype should be",
-)
-OUT_OF_MEMORY = ("out of memory", "memory not enough", "malloc failed", "allocate memory failed")
 
 
 class Framework(OneRank):
     """See :class:`pytest_flagperf.worker.operators.kernel.Framework`."""
+
+    unsupported_words = (
+        "unsupported data type",
+        "must be a type of",
+        "not support",
+        "kernel select failed",
+        "kernelmod",
+        "input dtype should be",
+    )
+    out_of_memory_words = ("out of memory", "memory not enough", "malloc failed", "allocate memory failed")
 
     def __init__(self, context: RankContext, case: dict[str, Any]) -> None:
         if context.world_size > 1:
@@ -107,19 +107,6 @@ class Framework(OneRank):
             ms.runtime.synchronize()
 
         return flush
-
-    def memory(self) -> int | None:
-        """See :class:`~pytest_flagperf.worker.operators.kernel.Framework`."""
-        return available_memory() if self.on_host else None
-
-    def classify(self, error: BaseException) -> str:
-        """See :class:`~pytest_flagperf.worker.operators.kernel.Framework`."""
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
-            return "out_of_memory"
-        if isinstance(error, NotImplementedError) or any(words in text for words in UNSUPPORTED):
-            return "unsupported"
-        return "failed"
 
     def explain(self, error: BaseException) -> str:
         """See :class:`~pytest_flagperf.worker.operators.kernel.Framework`."""

@@ -10,8 +10,8 @@ from typing import Any
 import paddle
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.operators import allocating
-from pytest_flagperf.worker.operators.host import available_memory
 from pytest_flagperf.worker.operators.host import last_level_cache
 from pytest_flagperf.worker.operators.host import processor_name
 from pytest_flagperf.worker.operators.kernel import Kernel
@@ -24,7 +24,7 @@ from pytest_flagperf.worker.operators.paddle.library import PaddleLibrary
 from pytest_flagperf.worker.operators.paddle.library import reason
 from pytest_flagperf.worker.operators.request import Request
 from pytest_flagperf.worker.paddle import Backend
-from pytest_flagperf.worker.paddle import _switch_function as switch_function
+from pytest_flagperf.worker.paddle import switch_function
 
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 
 
 FLUSHED_BYTES = 256 << 20
-UNSUPPORTED = ("not registered", "unimplemented", "not support", "backend::cpu")
-OUT_OF_MEMORY = ("out of memory", "resourceexhausted", "fail to alloc")
 
 
 class Framework(OneRank):
     """See :class:`pytest_flagperf.worker.operators.kernel.Framework`."""
+
+    unsupported_words = ("not registered", "unimplemented", "not support", "backend::cpu")
+    out_of_memory_words = ("out of memory", "resourceexhausted", "fail to alloc")
 
     def __init__(self, context: RankContext, case: dict[str, Any]) -> None:
         if context.world_size > 1:
@@ -73,7 +74,7 @@ class Framework(OneRank):
         for switch in self._switches():
             state[switch] = switch_function(switch, "get")()
         if self._switches():
-            state["tf32"] = any(bool(state[switch]) for switch in self._switches())
+            state["tf32"] = tf32.state({switch: state[switch] for switch in self._switches()})
         return state
 
     def _switches(self) -> list[str]:
@@ -90,19 +91,6 @@ class Framework(OneRank):
         size = 2 * last_level_cache() if self.on_host else 0
         scratch = paddle.zeros([(size or FLUSHED_BYTES) // 4], dtype="float32")
         return lambda: scratch.add_(paddle.ones([1]))
-
-    def memory(self) -> int | None:
-        """See :class:`~pytest_flagperf.worker.operators.kernel.Framework`."""
-        return available_memory() if self.on_host else None
-
-    def classify(self, error: BaseException) -> str:
-        """See :class:`~pytest_flagperf.worker.operators.kernel.Framework`."""
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
-            return "out_of_memory"
-        if isinstance(error, NotImplementedError) or any(words in text for words in UNSUPPORTED):
-            return "unsupported"
-        return "failed"
 
     def explain(self, error: BaseException) -> str:
         """The line of Paddle's many that says something."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pytest_flagperf.worker import tf32
 from pytest_flagperf.worker.operators.host import available_memory
 from pytest_flagperf.worker.operators.host import last_level_cache
 from pytest_flagperf.worker.operators.host import processor_name
@@ -142,13 +143,13 @@ class Framework:
                 setattr(torch.backends.cuda.matmul, name, False)
 
     def in_force(self, precision: str) -> dict[str, Any]:
-        """What is in force, read back from PyTorch. ``tf32`` is None where there is no such mode."""
+        """What is in force, read back from PyTorch; ``tf32`` says which of its switches are on where not all agree."""
         state: dict[str, Any] = {"asked": precision, "float32_matmul": torch.get_float32_matmul_precision()}
         switches = self._switches()
         for switch, (holder, name) in switches.items():
             state[switch] = getattr(holder, name)
-        reduced = state["float32_matmul"] != "highest"
-        state["tf32"] = reduced or any(bool(state[switch]) for switch in switches)
+        reduced = {"float32_matmul": state["float32_matmul"] != "highest"}
+        state["tf32"] = tf32.state(reduced | {switch: state[switch] for switch in switches})
         if not self.on_host:
             for name in ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
                 if hasattr(torch.backends.cuda.matmul, name):

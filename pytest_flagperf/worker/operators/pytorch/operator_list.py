@@ -11,13 +11,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_flagperf.operators.problems import Operator
+from pytest_flagperf.worker.operators import data
 from pytest_flagperf.worker.operators import operator_reference
+from pytest_flagperf.worker.operators import reductions
 from pytest_flagperf.worker.operators import reference
+from pytest_flagperf.worker.operators.correctness import SMALLEST_NORMAL
 from pytest_flagperf.worker.operators.kernel import Check
 from pytest_flagperf.worker.operators.kernel import Kernel
 from pytest_flagperf.worker.operators.kernel import Unsupported
 from pytest_flagperf.worker.operators.pytorch.tensors import DTYPES
 from pytest_flagperf.worker.operators.pytorch.tensors import TensorKernel
+from pytest_flagperf.worker.operators.pytorch.tensors import numbers
 from pytest_flagperf.worker.operators.pytorch.tensors import rows_of
 
 
@@ -112,6 +116,7 @@ class OperatorKernel(TensorKernel):
             self._input(f"in{i}", shape, self.dtype if kind == "same" else DTYPES[kind])
             for i, (shape, kind) in enumerate(zip(self.operator.inputs, kinds, strict=True))
         ]
+        self.tried = reductions.Tried()
         self.notes.append("checked at sampled elements, rows or images")
 
     def _input(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -121,7 +126,23 @@ class OperatorKernel(TensorKernel):
             classes = self.operator.inputs[0][1]
             return torch.randint(classes, shape, generator=generator, device=self.device, dtype=dtype)
         tensor = self.draw(name, *shape, dtype=dtype)
-        if operator in ("reciprocal", "rsqrt"):
+        if operator in data.RANGES and dtype.is_floating_point:
+            tensor.mul_(data.RANGES[operator])
+            self.distribution = f"uniform [-{data.RANGES[operator]:g}, {data.RANGES[operator]:g})"
+        elif operator in ("sum", "mean") and dtype.is_floating_point:
+            self._cancel(tensor.view(-1))
+        elif operator == "all":
+            # In a type of three digits a few are zero.
+            tensor.masked_fill_(tensor == 0, 1.0)
+            self.distribution = "uniform [-1, 1), ones for zeros; one zero at a time for the check"
+        elif operator in ("max", "min") and dtype.is_floating_point:
+            self.distribution = "uniform [-1, 1); one larger element at a time for the check"
+        elif operator in ("amax", "argmax") and dtype.is_floating_point:
+            places, values = data.extrema(shape, int(self.given["dim"]) % len(shape), self.seed)
+            flat = tensor.view(-1)
+            flat[torch.as_tensor(places, device=self.device)] = torch.as_tensor(values, dtype=dtype, device=self.device)
+            self.distribution = "uniform [-1, 1); each maximum in [2, 4)"
+        elif operator in ("reciprocal", "rsqrt"):
             tensor.mul_(0.5).add_(1.0)
             self.distribution = "uniform [0.5, 1.5)"
         elif operator == "prod":
@@ -130,7 +151,8 @@ class OperatorKernel(TensorKernel):
             flat = tensor.view(-1)
             places = reference.sampled(flat.numel(), 2 * FACTORS, self.seed)
             flat[torch.as_tensor(places[: len(places) // 2], device=self.device)] = 2.0
-            flat[torch.as_tensor(places[len(places) // 2 :], device=self.device)] = 0.5
+            if dtype.is_floating_point:
+                flat[torch.as_tensor(places[len(places) // 2 :], device=self.device)] = 0.5
             self.distribution = f"1 or -1, and {FACTORS} twos and halves"
         elif operator in COMPARISONS and name == "in1":
             tensor[..., ::2] = self.inputs_so_far[0][..., ::2]
@@ -139,6 +161,15 @@ class OperatorKernel(TensorKernel):
             tensor[..., ::3] = float("inf") if operator == "isinf" else float("nan")
             self.distribution = f"uniform [-1, 1); every third is {'infinite' if operator == 'isinf' else 'a NaN'}"
         return tensor
+
+    def _cancel(self, flat: Tensor) -> None:
+        """See :class:`~pytest_flagperf.worker.operators.data.Cancelling`."""
+        smallest = SMALLEST_NORMAL.get(self.request.precision, 0.0)
+        plan = data.cancelling(flat.numel(), smallest, self.seed)
+        flat.copy_(torch.copysign(flat.abs() / 2 + 0.5, flat))
+        flat[plan.half : 2 * plan.half] = -flat[: plan.half].roll(plan.shift)
+        flat[torch.as_tensor(plan.ones, device=self.device)] = 1.0
+        self.distribution = plan.DISTRIBUTION
 
     @property
     def inputs_so_far(self) -> list[Tensor]:
@@ -152,9 +183,33 @@ class OperatorKernel(TensorKernel):
             return Check(float("inf"), 0.0)
         if request.direction == "bwd" and self.shape("out0") != problem.inputs[0]:
             return Check(float("inf"), 0.0)
-        return operator_reference.check(problem, request.direction, request.precision, self, self.seed)
+        found = operator_reference.check(problem, request.direction, request.precision, self, self.seed)
+        return self.tried(found, self._trials, self._tried)
 
-    # --- operator_reference.Tensors
+    def _trials(self) -> list[reductions.Trial]:
+        request = self.request
+        return reductions.trials(self.operator, request.direction, request.precision, self, self.seed)
+
+    def _tried(self, trial: reductions.Trial) -> Any:
+        """What the call gives with one element changed. Afterwards all is as it was."""
+        element = self.inputs[0].view(-1)[trial.place : trial.place + 1]
+        before, result = element.clone(), self.outputs["out0"]
+        kept = None if result is None else result.clone()
+        element.fill_(trial.value)
+        if result is not None and result.dtype is torch.bool:
+            result.fill_(not trial.expected)
+        elif result is not None and not self.allocates:
+            result.fill_(float("nan"))
+        try:
+            self.run()
+            return numbers(self.output("out0").clone())
+        finally:
+            element.copy_(before)
+            self.outputs["out0"] = result
+            if result is not None and kept is not None:
+                result.copy_(kept)
+
+    # --- elements.Tensors
 
     def tensor(self, name: str) -> Tensor:
         """An operand or a result by its name."""
@@ -163,15 +218,15 @@ class OperatorKernel(TensorKernel):
         return self.output(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        """See :class:`~pytest_flagperf.worker.operators.elements.Tensors`."""
         return tuple(self.tensor(name).shape)
 
     def flat(self, name: str, indices: Any) -> Any:
-        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        """See :class:`~pytest_flagperf.worker.operators.elements.Tensors`."""
         return rows_of(self.tensor(name).reshape(-1), indices)
 
     def rows(self, name: str, indices: Any) -> Any:
-        """See :class:`~pytest_flagperf.worker.operators.operator_reference.Tensors`."""
+        """See :class:`~pytest_flagperf.worker.operators.elements.Tensors`."""
         return rows_of(self.tensor(name), indices)
 
 

@@ -1,8 +1,9 @@
 """How often the comparison with a baseline errs: false alarms without a change, and slowdowns that are not seen.
 
-Rounds are drawn from the noise of real ones (``noise.json``), scaled to a coefficient of variation of 2 %: some make
-the baseline, five the new result, with a slowdown of 5 % and without. Each draw goes through the code that judges.
-A rate is shown with its interval of 95 % (Clopper and Pearson), and the bounds hold where that holds them as a whole.
+Rounds are drawn from the noise of real ones (``noise.json``), scaled to a coefficient of variation of 2 %, about the
+level of their session, which is normal and deviates by 0, 1 or 2 %: some sessions make the baseline, five rounds of one
+more the new result, with a slowdown of 5 % and without. Each draw goes through the code that judges. A rate is shown
+with its interval of 95 % (Clopper and Pearson), and the bounds hold where that holds them as a whole.
 
 ``--measure SESSION...`` makes ``noise.json`` anew from sessions with rounds and with operators.
 """
@@ -44,9 +45,12 @@ CV = 0.02
 SLOWDOWN = 1.05
 TOLERANCE = 0.05
 ROUNDS = 5
-SIZES = (5, 10, 20)
-# From this many samples on both bounds are claimed to hold; below, the one of false alarms is.
-CLAIMED = 20
+# Stored sessions, and rounds of each.
+LAYOUTS = ((1, 5), (1, 20), (4, 5), (8, 5), (20, 5), (20, 1))
+# By how much sessions deviate, as a coefficient of variation.
+BETWEEN = (0.0, 0.01, 0.02)
+# That slowdowns are caught is claimed of so many sessions of so many rounds, where sessions do not deviate.
+CLAIMED = (20, 5)
 
 # Rounds that a case may have with --on-inconclusive=rerun.
 MOST_ROUNDS = 10
@@ -61,7 +65,9 @@ class Rate:
     """How many draws of a kind got a verdict, and the bound on their share."""
 
     noise: str
-    stored: int
+    sessions: int
+    rounds: int
+    between: float
     change: str
     rerun: bool
     verdict: str
@@ -117,8 +123,9 @@ def main() -> int:
     rates = [
         rate
         for name, claimed, draw in sources(noise["pools"], chance)
-        for size in SIZES
-        for rate in rates_of(name, draw, size, options.draws, claimed=claimed and size >= CLAIMED)
+        for layout in LAYOUTS
+        for between in BETWEEN
+        for rate in rates_of(Setting(name, draw, *layout, between, chance), options.draws, claimed=claimed)
     ]
     show(rates)
     in_order(noise["order"])
@@ -131,7 +138,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--draws", type=int, default=20_000, metavar="N", help="comparisons of a kind (default: 20000)")
+    parser.add_argument("--draws", type=int, default=2_000, metavar="N", help="comparisons of a kind (default: 2000)")
     parser.add_argument("--seed", type=int, default=1, help="of the draws (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE as well")
     parser.add_argument("--measure", type=Path, nargs="+", metavar="SESSION", help="make noise.json of these, no more")
@@ -157,20 +164,44 @@ def sources(pools: Mapping[str, Any], chance: random.Random) -> Iterator[tuple[s
             yield f"{name}, own CV {own:.1%}", True, partial(draw, cv=own)
 
 
-def rates_of(noise: str, draw: Draw, size: int, draws: int, *, claimed: bool) -> Iterator[Rate]:
-    """The rates with a baseline of ``size`` samples; with ``claimed`` those of slowdowns have their bound too."""
+@dataclass(frozen=True)
+class Setting:
+    """What is drawn: the noise of rounds, how many sessions of how many of them are stored, how far these deviate."""
+
+    noise: str
+    draw: Draw
+    sessions: int
+    rounds: int
+    between: float
+    chance: random.Random
+
+    def one(self) -> tuple[dict[str, list[float]], list[float]]:
+        """A baseline and the rounds of a new session."""
+        stored = {str(number): self._session(self.rounds) for number in range(self.sessions)}
+        return stored, self._session(MOST_ROUNDS)
+
+    def _session(self, rounds: int) -> list[float]:
+        level = math.exp(self.chance.gauss(0.0, self.between)) if self.between else 1.0
+        return [level * one for one in self.draw(rounds)]
+
+
+def rates_of(setting: Setting, draws: int, *, claimed: bool) -> Iterator[Rate]:
+    """The rates of a setting; where it is claimed, that a slowdown is caught has its bound too."""
+    claimed = claimed and (setting.sessions, setting.rounds) == CLAIMED and not setting.between
     for slower in (1.0, SLOWDOWN):
         first, last = Tally(), Tally()
         for _ in range(draws):
-            stored, new = draw(size), [slower * one for one in draw(MOST_ROUNDS)]
+            stored, new = setting.one()
+            new = [slower * one for one in new]
             first.add(judged(new[:ROUNDS], stored))
             last.add(rerun(new, stored))
         change = "none" if slower == 1 else f"{slower - 1:.0%} slower"
+        known = (setting.noise, setting.sessions, setting.rounds, setting.between, change)
         for tally, again in ((first, False), (last, True)):
             for found in (verdict.REGRESSED, verdict.IMPROVED, verdict.INCONCLUSIVE):
                 most = FALSE_ALARMS if slower == 1 and found != verdict.INCONCLUSIVE else None
                 least = CAUGHT if slower > 1 and found == verdict.REGRESSED and claimed else None
-                yield Rate(noise, size, change, again, found, tally.of(found), draws, most, least)
+                yield Rate(*known, again, found, tally.of(found), draws, most, least)
 
 
 def figures(residuals: Sequence[float], cv: float) -> list[float]:
@@ -178,11 +209,11 @@ def figures(residuals: Sequence[float], cv: float) -> list[float]:
     return [math.exp(cv * one) for one in residuals]
 
 
-def judged(new: Sequence[float], stored: Sequence[float]) -> str:
+def judged(new: Sequence[float], stored: Mapping[str, Sequence[float]]) -> str:
     return compare.decide(new, stored, "lower", TOLERANCE).verdict
 
 
-def rerun(new: Sequence[float], stored: Sequence[float]) -> str:
+def rerun(new: Sequence[float], stored: Mapping[str, Sequence[float]]) -> str:
     """The verdict with --on-inconclusive=rerun, up to ten rounds."""
     count = ROUNDS
     while True:
@@ -213,10 +244,11 @@ def show(rates: Sequence[Rate]) -> None:
     print(f"\ngate: CV {CV:.0%}, {ROUNDS} new rounds, with rerun up to {MOST_ROUNDS}, tolerance {TOLERANCE:.0%}")
     lines: dict[tuple[Any, ...], dict[str, str]] = {}
     for one in rates:
-        key = (one.noise, one.stored, one.change, one.rerun)
+        key = (one.noise, one.sessions, one.rounds, one.between, one.change, one.rerun)
         head = {
             "noise": one.noise,
-            "stored": str(one.stored),
+            "stored": f"{one.sessions} x {one.rounds}",
+            "sessions' CV": f"{one.between:.0%}",
             "change": one.change,
             "rerun": "yes" if one.rerun else "",
         }
@@ -228,8 +260,9 @@ def show(rates: Sequence[Rate]) -> None:
     print(tabulate(list(lines.values()), headers="keys", disable_numparse=True))
     print(
         f"\nBounds, by the interval as a whole: without a change {FALSE_ALARMS:.0%} regressed and as many improved at "
-        f"most; with it {CAUGHT:.0%} regressed at least, from {CLAIMED} stored samples on. Not claimed: fewer samples, "
-        "single calls, which nothing is judged by, and noise made larger than it is. Their lines say how often they do."
+        f"most; with it {CAUGHT:.0%} regressed at least, with {CLAIMED[0]} sessions of {CLAIMED[1]} rounds that do not "
+        "deviate. Not claimed: other baselines, single calls, which nothing is judged by, and noise made larger than "
+        "it is. Their lines say how often they do."
     )
 
 
@@ -239,7 +272,9 @@ def in_order(order: Mapping[str, Any]) -> None:
     for name, series in order.items():
         values, tally = series["figures"], Tally()
         for start in range(len(values) - ROUNDS + 1):
-            others = [*values[:start], *values[start + ROUNDS :]]
+            # Five in a row are taken for a session.
+            rest = [*values[:start], *values[start + ROUNDS :]]
+            others = {str(at): rest[at : at + ROUNDS] for at in range(0, len(rest), ROUNDS)}
             tally.add(compare.decide(values[start : start + ROUNDS], others, series["better"], TOLERANCE).verdict)
         rows.append({"series": name, "CV": f"{statistics.cv(values) or 0:.1%}", **tally.verdicts})
     print("\nWithout a bound: five rounds in a row against the others, in their order and with their own spread")

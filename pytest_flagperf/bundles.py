@@ -20,6 +20,7 @@ import os
 import stat
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.evidence import recorded
 from pytest_flagperf.evidence.findings import Findings
+from pytest_flagperf.result import UNDECODABLE
+from pytest_flagperf.result import read_whole
 
 
 SCHEMA_VERSION = 1
@@ -46,6 +49,8 @@ MOST_BYTES = 16 * 2**30
 MOST_FILES = 500_000
 # Names and headers of members are read as a whole; a file is read in pieces.
 _PIECE = 2**20
+# Parts and characters of a path.
+_DEEPEST, _LONGEST = 32, 2048
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +87,8 @@ class Bundle:
 def make(directory: Path, output: Path | None = None) -> Bundle:
     """Write the bundle of a session; ``<session>.tar.gz`` in the current directory by default.
 
-    Raises ``ReplayError`` where there is no session, ``ConfigurationError`` where the archive would lie within it.
+    Raises ``ReplayError`` where there is no session or the archive cannot be written, ``ConfigurationError`` where it
+    would lie within the session.
     """
     session = sessions.read(directory)
     path = (output if output is not None else Path(f"{session.directory.name}.tar.gz")).resolve()
@@ -93,17 +99,25 @@ def make(directory: Path, output: Path | None = None) -> Bundle:
     found, notes = _vendor_files(session)
     members |= found
     notes += [f"left out, as it is no plain file: {name}" for name in left_out]
-    # Beside its final place: a bundle is whole or not there.
+    try:
+        manifest = _write_whole(path, session.name, members, left_out)
+    except (OSError, UnicodeError) as error:
+        raise ReplayError(f"the bundle {path} cannot be written: {error}") from error
+    return Bundle(path, sha256_of(path), manifest, tuple(notes))
+
+
+def _write_whole(path: Path, session: str, members: Mapping[str, Path], left_out: list[str]) -> Manifest:
+    """Beside its final place: a bundle is whole or not there."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as raw:
-            manifest = _write(raw, session.name, members, left_out)
+            manifest = _write(raw, session, members, left_out)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
-    return Bundle(path, sha256_of(path), manifest, tuple(notes))
+    return manifest
 
 
 def _files(directory: Path) -> tuple[dict[str, Path], list[str]]:
@@ -208,7 +222,7 @@ def unpack(path: Path, directory: Path, findings: Findings, *, most_bytes: int =
             plain.seek(0)
             with tarfile.open(fileobj=_Pieces(plain), mode="r:") as archive:
                 digests = _extract(archive, path, directory)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
         raise ReplayError(f"{path} cannot be read as a bundle: {error}") from error
     _check_manifest(path, directory, digests, findings)
     if not (directory / SESSION).is_dir():
@@ -233,7 +247,7 @@ class _Pieces(io.BufferedIOBase):
         self._file = file
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0 or size > 64 * _PIECE:
+        if size is None or size < 0 or size > 2 * _PIECE:
             raise Unsafe("a member's header is longer than any honest one")
         return self._file.read(size)
 
@@ -253,8 +267,15 @@ class _Pieces(io.BufferedIOBase):
 def _extract(archive: tarfile.TarFile, path: Path, directory: Path) -> dict[str, tuple[int, str]]:
     """Write the plain files, and nothing else. Returns name → size and SHA-256."""
     found: dict[str, tuple[int, str]] = {}
-    for member in archive:
-        name = member.name
+    count = 0
+    while (member := archive.next()) is not None:
+        # The archive would remember every member, with headers of any size.
+        archive.members.clear()  # type: ignore[attr-defined]
+        name, count = member.name, count + 1
+        if count > MOST_FILES:
+            raise Unsafe(f"{path} holds more than {MOST_FILES:,} files")
+        if archive.pax_headers:
+            raise Unsafe(f"{path} has headers for all members: no bundle has")
         if member.isdir():
             continue
         if not member.isreg() or member.issparse():
@@ -262,8 +283,6 @@ def _extract(archive: tarfile.TarFile, path: Path, directory: Path) -> dict[str,
         target = directory / safe(name, path)
         if name in found:
             raise Unsafe(f"{path}: {name!r} is there twice")
-        if len(found) >= MOST_FILES:
-            raise Unsafe(f"{path} holds more than {MOST_FILES:,} files")
         source = archive.extractfile(member)
         assert source is not None
         try:
@@ -288,16 +307,17 @@ def safe(name: str, path: Path) -> PurePosixPath:
     """A member's name as a path below the directory it is unpacked into. Raises ``Unsafe`` for any other."""
     parts = name.split("/")
     odd = any(part in ("", ".", "..") for part in parts) or "\0" in name or "\\" in name
+    odd = odd or len(parts) > _DEEPEST or len(name) > _LONGEST
     if odd or parts[0] not in (MANIFEST, SESSION, VENDORS) or (parts[0] == MANIFEST) != (len(parts) == 1):
-        raise Unsafe(f"{path}: {name!r} is no path that a bundle has")
+        raise Unsafe(f"{path}: {name[:200]!r} is no path that a bundle has")
     return PurePosixPath(*parts)
 
 
 def _check_manifest(path: Path, directory: Path, digests: Mapping[str, tuple[int, str]], findings: Findings) -> None:
     """Every file as the manifest says it, none missing, none beside them."""
     try:
-        manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        manifest = msgspec.json.decode(read_whole(directory / MANIFEST), type=Manifest)
+    except (OSError, *UNDECODABLE) as error:
         raise ReplayError(f"{path} has no {MANIFEST} that can be read: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise ReplayError(f"{path} has version {manifest.schema_version}; this version reads {SCHEMA_VERSION}")

@@ -27,6 +27,8 @@ from pytest_flagperf import sessions
 from pytest_flagperf import verdict
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.judging import gathering
+from pytest_flagperf.judging.baselines import hardware
 from pytest_flagperf.judging.resume import is_note
 from pytest_flagperf.result import RESULTS
 from pytest_flagperf.result import Result
@@ -97,6 +99,8 @@ class History:
             self.messages.append(f"{self.path} cannot be written ({error}): the sessions are read for this once")
             return self._connect(":memory:")
         except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise ReplayError(f"{self.path}: {error}") from error
             self.messages.append(self._set_aside(error))
             return self._connect(str(self.path))
 
@@ -127,8 +131,10 @@ class History:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _set_aside(self, error: sqlite3.DatabaseError) -> str:
-        kept = self.path.with_name(f"{self.path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}")
+    def _set_aside(self, error: sqlite3.Error) -> str:
+        stem = f"{self.path.name}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}"
+        names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
+        kept = next(one for one in map(self.path.with_name, names) if not one.exists())
         self.path.replace(kept)
         for suffix in ("-wal", "-shm"):
             beside = self.path.with_name(self.path.name + suffix)
@@ -142,13 +148,13 @@ class History:
     def asked(self, question: Callable[[], T]) -> T:
         """The answer, from a database made anew where the old one turns out to be damaged: deep pages are found late.
 
-        Raises ``ReplayError`` where others keep it locked, or the disk is full.
+        Raises ``ReplayError`` for every other error: others keep it locked, the disk is full, a figure has no place.
         """
         try:
             return question()
-        except sqlite3.OperationalError as error:
-            raise ReplayError(f"{self.path}: {error}") from error
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
+            if not _is_damage(error):
+                raise ReplayError(f"{self.path}: {error}") from error
             self._connection.close()
             self.messages.append(self._set_aside(error))
             self._connection = self._connect(str(self.path))
@@ -201,12 +207,11 @@ class History:
             if other is not None and other[0] != where and Path(other[0]).is_dir():
                 return [f"{where} is left out: it is a copy of {other[0]}, of the session {session.name}"]
             self._connection.execute("DELETE FROM session WHERE name = ? OR directory = ?", (session.name, where))
-            host = str(_of(session.description, "host").get("name", ""))
-            commit = str(_of(session.description, "source").get("commit", ""))
-            changed = " (changed)" if commit and _of(session.description, "source").get("changed") else ""
+            host = str(sessions.table(session.description, "host").get("name", ""))
+            commit = sessions.commit_of(session.description)
             self._connection.execute(
                 "INSERT INTO session (name, directory, fingerprint, host, commit_id) VALUES (?, ?, ?, ?, ?)",
-                (session.name, where, fingerprint, host, commit + changed),
+                (session.name, where, fingerprint, host, commit),
             )
             for result in session.results:
                 if is_kept(result) and not self._is_taken(session, result):
@@ -224,7 +229,8 @@ class History:
         return found.fetchone() is not None
 
     def _insert(self, session: SessionFiles, result: Result) -> None:
-        case = result.case
+        case, host = result.case, sessions.table(session.description, "host")
+        devices = hardware(session.description) or str(host.get("cpu", ""))
         cursor = self._connection.execute(
             "INSERT INTO measurement"
             " (session, case_id, vendor, hardware, variant, kind, role, time, verdict, stack, code)"
@@ -233,13 +239,13 @@ class History:
                 session.name,
                 case.id,
                 case.vendor,
-                case.chip or str(_of(session.description, "host").get("cpu", "")),
+                case.chip or devices,
                 variant_of(result),
                 case.kind,
                 case.role,
                 time_of(session, result),
                 result.verdict,
-                json.dumps(result.stack or _of(session.description, "versions"), sort_keys=True),
+                json.dumps(result.stack or sessions.table(session.description, "versions"), sort_keys=True),
                 result.code,
             ),
         )
@@ -253,7 +259,7 @@ class History:
                     metric.value,
                     metric.unit,
                     metric.better,
-                    json.dumps(samples_of(result, name)),
+                    json.dumps([] if case.kind == "operator" else gathering.samples(result, name)),
                     spread.low if (spread := result.spreads.get(name)) else None,
                     spread.high if spread else None,
                     compared.get(name, ""),
@@ -308,6 +314,11 @@ def import_session(directory: Path) -> list[str]:
     with History(directory.resolve().parent / DATABASE) as history:
         problems = history.asked(lambda: history.import_session(directory))
         return [*history.messages, *problems]
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error tells that the file itself is damaged, or none of SQLite's."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextlib.contextmanager
@@ -367,19 +378,6 @@ def time_of(session: SessionFiles, result: Result) -> float:
     times = [one.time_started for one in result.rounds if one.time_started is not None]
     begun = times[0] if times else result.operator.get("time_started")
     return float(begun) if isinstance(begun, (int, float)) else session.time_started or 0.0
-
-
-def samples_of(result: Result, metric: str) -> list[float]:
-    """The figures of a metric's rounds, in their order; none for an operator, whose samples are calls."""
-    spread = result.spreads.get(metric)
-    if spread is not None:
-        return spread.samples
-    return [one.metrics[metric].value for one in result.rounds if metric in one.metrics]
-
-
-def _of(document: Any, key: str) -> dict[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def _point(row: Iterable[Any], stacks: dict[str, dict[str, str]]) -> Point:

@@ -27,6 +27,7 @@ from pytest_flagperf import verdict
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.devices import lease as leases
 from pytest_flagperf.errors import FlagPerfError
+from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.errors import Regressed
 from pytest_flagperf.judging import gate as gating
@@ -59,6 +60,8 @@ class Attempt:
     chip: str | None = None
     container: dict[str, str] = field(default_factory=dict)
     guard: Callable[[Event], None] | None = None
+    # Of the code and configuration before anything ran.
+    code: str = ""
 
     def note(self, measured: Measured) -> None:
         """Keep what a round says about itself."""
@@ -84,7 +87,7 @@ class Launcher:
         __tracebackhide__ = True
         case = replace(case, node_id=self.item.nodeid)
         directory = self._directory(case)
-        attempt = Attempt(notes=[*case.notes, *self._unwatched(case)])
+        attempt = Attempt(notes=[*case.notes, *self._unwatched(case)], code=provenance.digest(case))
         failed: FlagPerfError | Regressed | None = None
         try:
             taken = self._resumed(case, directory, attempt)
@@ -94,6 +97,7 @@ class Launcher:
                 self._replay(case, attempt)
             else:
                 self._launch(case, devices, dataset, directory, attempt)
+                refuse_changed_code(attempt.code, provenance.digest(case))
             result = self._result(case, dataset, attempt, None)
             self.session.gate.refuse_too_fast(result)
         except (FlagPerfError, Regressed) as error:
@@ -107,7 +111,10 @@ class Launcher:
         return self._run(case, self._record(case, result, directory), directory)
 
     def _run(self, case: ResolvedCase, result: results.Result, directory: Path) -> Run:
-        return Run(case, result, directory, self.session.options.on_inconclusive)
+        def republish(anew: results.Result) -> None:
+            publish(self.session, self.item, anew, directory)
+
+        return Run(case, result, directory, self.session.options.on_inconclusive, republish)
 
     def _resumed(self, case: ResolvedCase, directory: Path, attempt: Attempt) -> results.Result | None:
         """The case's result of the session in ``--resume``, taken over and judged anew; ``None`` where it runs."""
@@ -115,7 +122,7 @@ class Launcher:
         if resume is None or case.recorded is not None:
             return None
         stack = provenance.stack(self.session, case.selection.framework)
-        offer = resume.case(case, provenance.digest(case), stack, self.session.options.rounds)
+        offer = resume.case(case, attempt.code, stack, self.session.options.rounds)
         attempt.notes += [offer.reason] if offer.reason else []
         if offer.result is None:
             return None
@@ -136,7 +143,7 @@ class Launcher:
         """Record a case that could not even start: no device, no dataset."""
         __tracebackhide__ = True
         case = replace(case, node_id=self.item.nodeid)
-        result = self._result(case, Data(case.scale.dataset), Attempt(), failed)
+        result = self._result(case, Data(case.scale.dataset), Attempt(code=provenance.digest(case)), failed)
         self._record(case, result, self._directory(case), failed)
 
     def _unwatched(self, case: ResolvedCase) -> list[str]:
@@ -293,7 +300,7 @@ class Launcher:
             error=failed,
             spreads=spreads,
             stack=self._stack(case, [Path(one.directory) for one in rounds]),
-            code=provenance.digest(case),
+            code=attempt.code,
         )
         return self.session.gate.judged(result) if failed is None else self.session.gate.stopped(result)
 
@@ -308,6 +315,14 @@ class Launcher:
         if case.recorded is not None:
             return sessions.ledger(case.recorded.directory.parent)
         return sessions.ledger(self.session.directory) if "~" in directory.name else []
+
+
+def refuse_changed_code(before: str, after: str) -> None:
+    """Raises ``InvalidMeasurement`` where the case's code or configuration changed while its rounds ran."""
+    if before != after:
+        raise InvalidMeasurement(
+            "the workload's code was edited while it ran: nobody knows which of it was measured. Run the case again"
+        )
 
 
 def _outcome(judged: Sequence[verdict.Judged], failed: FlagPerfError | Regressed | None) -> str:

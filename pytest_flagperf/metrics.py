@@ -16,7 +16,6 @@ from typing import Any
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import InvalidMeasurement
-from pytest_flagperf.judging import statistics
 from pytest_flagperf.perflog import Event
 
 
@@ -292,14 +291,3 @@ def refuse_impossible(found: Mapping[str, float]) -> None:
             f"mfu is {found['mfu']:.4g}: more than the chip's peak. Suspect the peak in the vendor file, the "
             "case's FLOPs, or a clock that stopped before the work did"
         )
-
-
-def summarize(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One figure a metric over several rounds, see :func:`pytest_flagperf.judging.statistics.summarize`.
-
-    A metric that any round lacks is absent.
-    """
-    if not rounds:
-        return {}
-    shared = [name for name in rounds[0] if all(name in one for one in rounds)]
-    return {name: statistics.summarize([one[name] for one in rounds]).value for name in shared}

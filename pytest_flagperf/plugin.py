@@ -29,6 +29,7 @@ __all__ = ["dataset", "devices", "launcher", "operators"]
 # The property that tells the controller where a test's result.json is.
 DIRECTORY_PROPERTY = "flagperf.directory"
 KIND_PROPERTY = "flagperf.kind"
+VERDICT_PROPERTY = "flagperf.verdict"
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -104,6 +105,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except ConfigurationError as error:
         # It names file and key; where in the plugin that was found out helps nobody.
         raise pytest.Collector.CollectError(f"ConfigurationError: {error}") from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A test that asserts nothing on its result does not pass where the result says that something is amiss."""
+    done = yield
+    told = dict(pyfuncitem.user_properties).get(VERDICT_PROPERTY)
+    if told is not None:
+        from pytest_flagperf import run
+
+        run.refuse_unasserted(str(told))
+    return done
 
 
 @pytest.hookimpl(tryfirst=True)

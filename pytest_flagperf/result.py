@@ -6,6 +6,7 @@ published as ``pytest_flagperf/schemas/result.schema.json``; ``schema_version`` 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,6 +23,12 @@ from pytest_flagperf.errors import ReplayError
 
 
 SCHEMA_VERSION = "1.3"
+
+# What is decoded as a whole: many times the largest session of operators.
+MOST_BYTES = 512 * 2**20
+
+# What decoding of bytes that anybody may have written raises: msgspec tells of a text that is no UTF-8 as Python does.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class MetricValue(msgspec.Struct, frozen=True):
@@ -213,12 +220,21 @@ def write_result(directory: Path, result: Result) -> Path:
 def read_result(path: Path) -> Result:
     """Read one ``result.json``. Raises ``ReplayError`` for one that is torn, foreign or of another version."""
     try:
-        result = msgspec.json.decode(path.read_bytes(), type=Result)
-    except (OSError, msgspec.DecodeError) as error:
+        result = msgspec.json.decode(read_whole(path), type=Result)
+    except (OSError, *UNDECODABLE) as error:
         raise ReplayError(f"{path} cannot be read as a result: {error}") from error
     if result.schema_version.split(".")[0] != SCHEMA_VERSION.split(".", maxsplit=1)[0]:
         raise ReplayError(f"{path} has schema_version {result.schema_version}; this version reads {SCHEMA_VERSION}")
     return result
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file that is decoded as a whole. Raises ``OSError`` for one larger than any honest one."""
+    with open(path, "rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES / 2**20:g} MiB")
+    return content
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -268,14 +284,14 @@ class Results:
 def read_results(path: Path) -> list[Result]:
     """The Results in a ``results.jsonl``, the last one of each test; a torn last line is left out."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_whole(path).split(b"\n")
     except OSError as error:
         raise ReplayError(f"{path} cannot be read: {error}") from error
     found: dict[str, Result] = {}
     for number, line in enumerate(lines[:-1], 1):
         try:
             result = msgspec.json.decode(line, type=Result)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise ReplayError(f"{path}, line {number} cannot be read as a result: {error}") from error
         found[result.case.node_id or str(number)] = result
     return list(found.values())
@@ -286,7 +302,7 @@ def finish_session(directory: Path, exit_status: int) -> None:
     path = directory / "session.json"
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReplayError(f"{path} cannot be read: {error}") from error
     write_json(path, {**document, "time_ended": time.time(), "exit_status": exit_status})
 
@@ -333,10 +349,10 @@ def unfinished(ledger: Path) -> list[str]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a JSON-lines file; a torn one is left out."""
     found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_whole(path).decode("utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             found.append(record)

@@ -192,6 +192,7 @@ class Round:
             "origins": {key: setting.origin for key, setting in case.settings.items()},
             "deviations": list(case.deviations),
             "parameters": case.scale.parameters,
+            "flops": case.scale.flops,
             "targets": [
                 {"metric": t.metric, "bound": t.bound, "direction": t.direction, "source": t.source}
                 for t in case.targets

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from math import isfinite
 from pathlib import Path
+
+import msgspec
 
 from pytest_flagperf import metrics
 from pytest_flagperf import result as results
@@ -19,6 +22,7 @@ from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.errors import Regressed
 from pytest_flagperf.errors import TargetMissed
+from pytest_flagperf.errors import WrongResult
 from pytest_flagperf.judging import gate
 from pytest_flagperf.measured import Measured
 from pytest_flagperf.provision import Data
@@ -44,6 +48,8 @@ class Run:
     result: results.Result
     directory: Path
     on_inconclusive: str = "pass"
+    # Writes the Result anew, where the test finds amiss what nobody knew it would ask for.
+    republish: Callable[[results.Result], None] = lambda result: None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -57,9 +63,12 @@ class Run:
         """
         __tracebackhide__ = True
         if not targets:
-            raise InvalidMeasurement(f"{self.case.label}: there is no target to meet\n{self._where()}")
+            raise self._invalid("there is no target to meet")
         judged = judge_rounds(targets, [figures_of(one) for one in self.result.rounds if not one.dropped])
         if verdict.of_targets(judged) != verdict.PASSED:
+            if self.result.verdict != verdict.MISSED:
+                told = msgspec.structs.replace(self.result, verdict=verdict.MISSED, targets=target_results(judged))
+                self.republish(told)
             raise TargetMissed(self._missed_message(judged))
         return self.not_worse()
 
@@ -71,8 +80,18 @@ class Run:
         __tracebackhide__ = True
         missing = [name for name in names if metrics.get(name).name not in self.result.metrics]
         if missing:
-            raise InvalidMeasurement(f"{self.case.label}: not measured: {', '.join(missing)}\n{self._where()}")
+            raise self._invalid(f"not measured: {', '.join(missing)}")
         return self.not_worse()
+
+    def _invalid(self, text: str) -> InvalidMeasurement:
+        """The error, and the Result that goes with it in every report."""
+        failed = InvalidMeasurement(f"{self.case.label}: {text}\n{self._where()}")
+        self.republish(
+            msgspec.structs.replace(
+                self.result, verdict=verdict.INVALID, metrics={}, comparisons=[], error=results.ErrorResult.of(failed)
+            )
+        )
+        return failed
 
     def not_worse(self) -> bool:
         """True where no metric is worse than its baseline; else raises ``Regressed`` or ``Undecided``."""
@@ -118,6 +137,14 @@ def judge_rounds(targets: Sequence[Target], rounds: Sequence[Mapping[str, float]
         worst = (min if target.direction == "at least" else max)(present) if present else None
         judged.append(verdict.Judged(target, worst if len(present) == len(values) else None))
     return tuple(judged)
+
+
+def target_results(judged: Sequence[verdict.Judged]) -> list[results.TargetResult]:
+    """What a Result says of its targets."""
+    return [
+        results.TargetResult(j.target.metric, j.target.bound, j.target.direction, j.target.source, j.value, j.met)
+        for j in judged
+    ]
 
 
 def round_result(
@@ -188,10 +215,7 @@ def build_result(
         ),
         verdict=outcome,
         metrics=results.with_units(figures),
-        targets=[
-            results.TargetResult(j.target.metric, j.target.bound, j.target.direction, j.target.source, j.value, j.met)
-            for j in judged
-        ],
+        targets=target_results(judged),
         rounds=list(rounds),
         configuration={k: results.SettingResult(s.value, s.origin) for k, s in sorted(case.settings.items())},
         dataset=results.DatasetInfo(
@@ -209,3 +233,17 @@ def build_result(
         stack=dict(stack or {}),
         code=code,
     )
+
+
+# What of a finished measurement fails its test, and as what.
+_FAILS = {verdict.MISSED: TargetMissed, verdict.REGRESSED: Regressed, verdict.WRONG: WrongResult}
+
+
+def refuse_unasserted(told: str) -> None:
+    """Raises for a test that went through although its Result says ``missed``, ``regressed`` or ``wrong``."""
+    __tracebackhide__ = True
+    if told in _FAILS:
+        raise _FAILS[told](
+            f"the result says {told}, and the test did not assert on it: write assert run.meets(case.targets), "
+            "assert run.measured(...) or, of an operator, assert measurement.correct()"
+        )

@@ -313,6 +313,7 @@ class Session:
             "options": dict(self.options.explicit),
             "versions": facts.versions(),
             "vendor": self.vendor.name,
+            "vendor_file": self.vendor_file,
             **self.devices_and_host,
             "source": facts.commit(self.config.rootpath),
             **({"resumed": {"session": resume.name, "directory": str(resume.directory)}} if resume else {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class SessionFiles:
     def time_started(self) -> float | None:
         """When the session began, in Unix seconds; ``None`` where nobody wrote it down."""
         found = self.description.get("time_started")
-        return float(found) if isinstance(found, (int, float)) else None
+        return float(found) if isinstance(found, (int, float)) and math.isfinite(found) else None
 
 
 def read(directory: Path) -> SessionFiles:
@@ -97,7 +97,11 @@ def is_session(directory: Path) -> bool:
 def ledger(directory: Path) -> list[dict[str, Any]]:
     """The whole lines of the session's ledger; none where it has no ledger."""
     path = directory / LEDGER
-    return results.read_lines(path) if path.is_file() else []
+    try:
+        return results.read_lines(path) if path.is_file() else []
+    except OSError:
+        # ``SessionFiles.problems`` says so.
+        return []
 
 
 def round_directory(session: SessionFiles, result: Result, one: RoundResult) -> Path:
@@ -124,6 +128,19 @@ def inside_session(directory: str) -> PurePosixPath | None:
     return PurePosixPath(*parts) if len(parts) == 2 and ".." not in parts and "/" not in parts else None
 
 
+def table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A part of a description; empty where there is none, or something else in its place."""
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def commit_of(description: Mapping[str, Any]) -> str:
+    """The commit that a session ran at, with ``(changed)`` where files had been changed since; empty where unknown."""
+    source = table(description, "source")
+    commit = str(source.get("commit") or "")
+    return f"{commit} (changed)" if commit and source.get("changed") else commit
+
+
 def model_files(directory: Path) -> list[Path]:
     """The ``result.json`` of a session or of one case's directory, a case's first run before its later ones."""
     found = [*directory.glob(RESULT), *directory.glob(f"*/{RESULT}")]
@@ -144,13 +161,17 @@ def results_of(path: Path, problems: list[str]) -> Iterator[Result]:
         except ReplayError as error:
             problems.append(str(error))
         return
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = results.read_whole(path).split(b"\n")
+    except OSError as error:
+        problems.append(f"{path} cannot be read: {error}")
+        return
     if lines[-1]:
         problems.append(f"{path}, line {len(lines)} is torn: its process was killed while it wrote")
     for number, line in enumerate(lines[:-1], 1):
         try:
             yield msgspec.json.decode(line, type=Result)
-        except msgspec.DecodeError as error:
+        except results.UNDECODABLE as error:
             problems.append(f"{path}, line {number} cannot be read as a result: {error}")
 
 
@@ -162,8 +183,9 @@ def _in_order(name: str) -> tuple[str, int]:
 def _description(directory: Path, problems: list[str]) -> dict[str, Any]:
     path = directory / DESCRIPTION
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        # Stricter than the standard library: it refuses a text that no file can hold, and a number that is none.
+        found = msgspec.json.decode(results.read_whole(path))
+    except (OSError, *results.UNDECODABLE) as error:
         problems.append(f"{path} cannot be read: {error}")
         return {}
     if not isinstance(found, dict):

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pytest_flagperf.judging.statistics import change as change_of
 from pytest_flagperf.series import Point
 from pytest_flagperf.series import Series
 
@@ -61,7 +62,8 @@ def change_points(series: Series) -> list[ChangePoint]:
     points = []
     for number, (index, probability) in enumerate(found):
         before, after = medians[number], medians[number + 1]
-        change = after / before - 1 if before else math.copysign(math.inf, after)
+        by = change_of(after, before)
+        change = math.copysign(math.inf, after) if by is None else by
         if abs(change) < LEAST_CHANGE:
             continue
         points.append(

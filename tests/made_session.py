@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ from pytest_flagperf.operators.problems import Gemm
 from pytest_flagperf.operators.problems import to_json
 from pytest_flagperf.overlay import resolve as resolve_case
 from pytest_flagperf.provision import Data
+from pytest_flagperf.rounds import Round
 from pytest_flagperf.run import Surroundings
 from pytest_flagperf.run import build_result
 from pytest_flagperf.run import figures_of
@@ -185,27 +187,18 @@ def _model(
 def _round(directory: Path, case: Any, told: dict[str, str], speed: float, number: int, begin: float) -> None:
     host = directory / "host-1"
     host.mkdir(parents=True)
-    results.write_json(
-        directory / "case.json",
-        {
-            "schema_version": results.SCHEMA_VERSION,
-            "id": CASE,
-            **{"model": "toy", "role": "convergence", "framework": "pytorch", "precision": "fp32"},
-            **{"topology": "1x2", "scale": "lite", "vendor": "acme", "seed": number, "division": "closed"},
-            "workload": "toy:Toy",
-            "directory": str(case.directory),
-            "config": case.config,
-            "origins": {key: setting.origin for key, setting in case.settings.items()},
-            "deviations": [],
-            "parameters": None,
-            "flops": case.scale.flops,
-            "targets": [asdict(target) for target in case.targets],
-            "device": {"device": "acme", "stand_in": "", "indices": [0, 1]},
-            "vendor_file": told,
-            "environment": {},
-            "dataset": {"name": "digits", "synthetic": False, "path": None, "checksum": ""},
-        },
+    # As a round writes it, so that what a run leaves out is not here either.
+    session = SimpleNamespace(
+        vendor=vendors.load(Path(told["path"])),
+        vendor_file=told,
+        vendor_environment=lambda framework: {},
+        support=lambda framework: vendors.load(Path(told["path"])).frameworks[framework],
     )
+    lease = SimpleNamespace(devices=[0, 1])
+    one: Any = SimpleNamespace(
+        session=session, case=case, seed=number, lease=lease, dataset=Data("digits"), container=None
+    )
+    results.write_json(directory / "case.json", Round._case_document(one))
     lasted = 40.0 / speed + 7.5
     times = metrics.JobTimes(1000.0, 1000.0 + lasted, begin, begin + lasted)
     results.write_json(directory / measured.TIMES, asdict(times))

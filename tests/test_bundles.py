@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -270,6 +271,38 @@ def test_a_header_that_claims_to_be_gigabytes_long_is_not_read(tmp_path):
         bundles.unpack(path, where, Findings())
 
 
+@pytest.mark.parametrize("name", ["session/" + "a/" * 5000 + "b", "session/" + 3000 * "x"])
+def test_a_path_of_thousands_of_directories_is_refused(tmp_path, name):
+    with pytest.raises(bundles.Unsafe, match="is no path that a bundle has"):
+        problems(pack(tmp_path / "deep.tar.gz", {name: b""}))
+
+
+def test_directories_are_counted_like_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "MOST_FILES", 5)
+    members = [special(f"session/{number}", tarfile.DIRTYPE) for number in range(6)]
+    with pytest.raises(bundles.Unsafe, match="more than 5 files"):
+        problems(pack(tmp_path / "many.tar.gz", {}, *((one, b"") for one in members)))
+
+
+def test_headers_for_all_members_are_refused(tmp_path):
+    path = tmp_path / "headers.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x"}) as archive:
+        archive.addfile(plain("session/a"))
+    with pytest.raises(bundles.Unsafe, match="headers for all members"):
+        problems(path)
+
+
+@pytest.mark.parametrize("at", [0.2, 0.5, 0.8])
+def test_a_flipped_byte_of_the_compressed_file_is_told(bundle, tmp_path, at, capsys):
+    content = bytearray(bundle.read_bytes())
+    for place in range(int(len(content) * at), int(len(content) * at) + 8):
+        content[place] ^= 0xFF
+    path = tmp_path / "flipped.tar.gz"
+    path.write_bytes(content)
+    assert main(["verify", str(path)]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.3, 0.9])
 def test_a_torn_archive_is_no_bundle(bundle, tmp_path, cut, capsys):
     path = tmp_path / "torn.tar.gz"
@@ -380,3 +413,23 @@ def test_a_real_session_of_training_and_operators_verifies_as_a_bundle(
     outcome = verify.of_bundle(bundle.path).findings
     assert outcome.problems == []
     assert outcome.rounds >= 2
+
+
+def test_a_bundle_that_cannot_be_written_is_told(tmp_path, capsys, monkeypatch):
+    session = made_session.make(tmp_path)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundles, "_add", full)
+    assert main(["bundle", str(session), "--output", str(tmp_path / "x.tar.gz")]) == 1
+    said = capsys.readouterr().err
+    assert "x.tar.gz cannot be written: [Errno 28] No space left on device" in said
+    assert [path.name for path in tmp_path.glob("*.gz*")] == []
+
+
+def test_a_file_whose_name_no_text_can_hold_is_told(tmp_path, capsys):
+    session = made_session.make(tmp_path)
+    Path(os.fsdecode(os.fsencode(session) + b"/\xff")).write_bytes(b"")
+    assert main(["bundle", str(session), "--output", str(tmp_path / "x.tar.gz")]) == 1
+    assert "cannot be written" in capsys.readouterr().err

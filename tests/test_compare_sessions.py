@@ -94,7 +94,8 @@ def test_software_host_and_commit_that_differ_are_named_and_no_obstacle(make, ca
 
 def test_vendors_and_chips_that_differ_are_not_judged_and_their_ratio_is_shown(make, capsys):
     a, b = make("a"), make("b", speeds=SLOW, vendor="zebra", chip="Z1")
-    document = compared(capsys, a, b, "--fail-on-regression")
+    # Who wants to fail on a regression wants to know that there is none.
+    document = compared(capsys, a, b, "--fail-on-regression", code=1)
     row = next(one for one in document["comparisons"] if one["metric"] == "p_train")
     assert row["verdict"] == "not comparable"
     assert row["change"] == pytest.approx(-0.15, abs=0.01)
@@ -119,6 +120,7 @@ def test_a_measurement_that_failed_is_not_overlooked(make, capsys):
 
     good, bad = make("a"), make("b", change=crashed)
     (row,) = compared(capsys, good, bad)["comparisons"]
+    compared(capsys, good, bad, "--fail-on-regression", code=1)
     assert (row["verdict"], row["reasons"]) == ("invalid", ["RankCrashed: rank 0 ended by signal 9", "was passed"])
     rows = compared(capsys, bad, good)["comparisons"]
     assert {one["verdict"] for one in rows} == {"no baseline"}
@@ -133,6 +135,8 @@ def test_cases_that_only_one_side_has_are_listed(make, capsys):
     document = compared(capsys, b, a, "--case", "gemm")
     assert document["comparisons"] == []
     assert len(document["only"]["a"]) == 2
+    assert main(["compare", b, a, "--case", "gemm", "--fail-on-regression"]) == 1
+    assert "nothing was compared, so nothing is known of regressions" in capsys.readouterr().err
     assert main(["compare", b, a, "--case", "gemm"]) == 0
     captured = capsys.readouterr()
     assert "only in A: gemm" in captured.out

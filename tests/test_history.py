@@ -228,6 +228,46 @@ def test_a_corrupt_database_is_set_aside_and_made_again(tmp_path, content):
     assert kept.read_bytes() == content
 
 
+def test_a_database_that_is_whole_is_not_set_aside_for_a_session_that_does_not_fit(tmp_path):
+    (session,) = sessions_of(tmp_path, [1.0])
+    with History(database(tmp_path)) as known:
+        known.update()
+
+        def ask() -> None:
+            known._connection.execute("INSERT INTO session (name) VALUES (NULL)")
+
+        with pytest.raises(ReplayError, match="NOT NULL constraint failed"):
+            known.asked(ask)
+        assert known.messages == []
+    for content in (b'{"time_started": NaN}', b'{"time_started": 1e999}', b'{"session": "\\ud800"}', b"[" * 100_000):
+        (session / "session.json").write_bytes(content)
+        update(tmp_path)
+    assert not list(database(tmp_path).parent.glob("*.corrupt-*"))
+
+
+def test_two_databases_that_are_set_aside_in_a_second_are_both_kept(tmp_path):
+    sessions_of(tmp_path, [1.0])
+    for content in (b"no database" * 100, b"none either" * 100):
+        database(tmp_path).write_bytes(content)
+        update(tmp_path)
+    kept = {path.read_bytes()[:4] for path in database(tmp_path).parent.glob("history.sqlite.corrupt-*")}
+    assert kept == {b"no d", b"none"}
+
+
+def test_hosts_with_other_devices_are_other_series(tmp_path):
+    for day, name in enumerate(("Thing 1", "Thing 2")):
+        (session,) = [made_session.make(tmp_path, name=f"s{day}", started=BEGIN + day * DAY, operators=False)]
+        path = session / "session.json"
+        document = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**document, "device_list": [{"name": name}]}))
+        result = json.loads((session / CASE / "result.json").read_bytes())
+        result["case"]["chip"] = None
+        (session / CASE / "result.json").write_text(json.dumps(result))
+    with History(database(tmp_path)) as known:
+        known.update()
+        assert [key.hardware for key in known.known()] == ["Thing 1", "Thing 2"]
+
+
 def test_a_page_that_was_damaged_deep_inside_is_repaired_where_it_is_found(tmp_path):
     sessions_of(tmp_path, [1.0, 1.1, 1.2])
     update(tmp_path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -22,8 +24,11 @@ from pytest_flagperf import overlay
 from pytest_flagperf import result as results
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
+from pytest_flagperf.datasets import FoundDataset
 from pytest_flagperf.judging import provenance
 from pytest_flagperf.judging import resume
+from pytest_flagperf.provision import Data
+from pytest_flagperf.provision import Devices
 from pytest_flagperf.reports import html
 from tests.conftest import wait_for
 from tests.test_result import make
@@ -79,15 +84,121 @@ def test_a_test_that_the_session_does_not_have_runs_without_a_word(earlier, tmp_
     assert (found.result, found.reason) == (None, "")
 
 
-@pytest.mark.parametrize("outcome", ["invalid", "missed", "regressed", "wrong"])
-def test_what_did_not_end_well_runs_again(earlier, tmp_path, outcome):
-    found = offer(earlier(verdict=outcome), toy(tmp_path))
-    assert (found.result, found.reason) == (None, f"not taken from session earlier: it is {outcome} there")
+@pytest.mark.parametrize(
+    ("outcome", "error"), [("invalid", None), ("invalid", results.ErrorResult("RankCrashed", "rank 0 ended"))]
+)
+def test_what_was_no_measurement_runs_again_and_its_rounds_are_told(earlier, tmp_path, outcome, error):
+    found = offer(earlier(verdict=outcome, error=error), toy(tmp_path))
+    assert found.result is None
+    assert found.reason.startswith(f"not taken from session earlier: it is {outcome} there; rounds that exist there")
+    assert found.reason.endswith("earlier: round 1 (seed 1, finished)")
+    assert found.rounds == ("earlier: round 1 (seed 1, finished)",)
 
 
-@pytest.mark.parametrize("outcome", ["improved", "inconclusive", "no baseline", "not comparable"])
-def test_a_result_that_was_compared_is_taken_and_compared_anew(earlier, tmp_path, outcome):
+@pytest.mark.parametrize(
+    "outcome",
+    ["missed", "regressed", "wrong", "improved", "inconclusive", "no baseline", "not comparable", "unsupported"],
+)
+def test_every_valid_measurement_is_taken_whether_it_is_liked_or_not(earlier, tmp_path, outcome):
     assert offer(earlier(verdict=outcome), toy(tmp_path)).result is not None
+
+
+def test_a_run_that_was_stopped_for_leaving_its_band_is_a_measurement_too(earlier, tmp_path):
+    error = results.ErrorResult("Regressed", "stopped early")
+    assert offer(earlier(verdict="regressed", error=error), toy(tmp_path), rounds=5).result is not None
+
+
+def ledger(session: resume.Resume, *lines: dict[str, object]) -> resume.Resume:
+    path = session.directory / "ledger.jsonl"
+    path.write_text("".join(json.dumps({"case": "toy", "test": NODE, **line}) + "\n" for line in lines))
+    return resume.Resume(session.directory)
+
+
+def test_rounds_of_a_test_without_a_result_are_told_and_those_of_still_earlier_sessions_too(earlier, tmp_path):
+    session = earlier()
+    shutil.rmtree(next(session.directory.glob("*/round1")).parent)
+    session = ledger(
+        session,
+        {"event": "elsewhere", "rounds": ["first: round 1 (seed 1, RankCrashed)"]},
+        {"event": "round_start", "round": 1, "seed": 1, "directory": "/x/toy/round1"},
+    )
+    found = offer(session, toy(tmp_path))
+    assert found.rounds == ("first: round 1 (seed 1, RankCrashed)", "earlier: round 1 (seed 1, not ended)")
+    assert found.reason.startswith("not taken from session earlier: it has no result; rounds that exist")
+
+
+def test_what_earlier_notes_say_of_rounds_elsewhere_is_kept(earlier, tmp_path):
+    note = "not taken from session first: it is invalid there; rounds that exist there and do not count here: first: x"
+    assert "first: x, earlier: round 1" in offer(earlier(verdict="invalid", notes=[note]), toy(tmp_path)).reason
+
+
+class Here:
+    """What is here now, as a session knows it."""
+
+    def __init__(self, **changes: object) -> None:
+        known: dict[str, object] = {"chip": "A1", "hardware": "EPYC", "sha256": "5e4", "environment": {"X": "1"}}
+        known |= {"image": None, **changes}
+        self.chip = (known["chip"], None) if known["chip"] else None
+        self.gate = SimpleNamespace(hardware=known["hardware"])
+        self.vendor = SimpleNamespace(frameworks={"pytorch": None})
+        self.vendor_file = {"path": "/x", "sha256": known["sha256"]}
+        self.options = SimpleNamespace(container=known["image"])
+        self.environment = known["environment"]
+
+    def vendor_environment(self, framework: str) -> object:
+        assert framework == "pytorch"
+        return self.environment
+
+
+THEN = {
+    "chip": "A1",
+    "vendor_file": {"sha256": "5e4"},
+    "environment": {"X": "1"},
+    "devices": [0, 1],
+}
+
+
+def at(session: resume.Resume, case: ResolvedCase, here: Here, devices: Devices, dataset: Data) -> resume.Offer:
+    code = provenance.digest(case)
+    return session.case(case, code, {}, 1, dataset=dataset, devices=devices, session=here)
+
+
+def digits(name: str = "digits", checksum: str = "c0ffee", *, synthetic: bool = False) -> Data:
+    found = None if synthetic else FoundDataset(name, Path(), {}, checksum, verified=True)
+    return Data(name, found, synthetic)
+
+
+@pytest.mark.parametrize(
+    ("then", "here", "devices", "dataset", "reason"),
+    [
+        ({}, {}, {}, {}, ""),
+        ({"vendor": "acme"}, {}, {}, {}, "vendor was 'acme', is 'cpu'"),
+        ({"stand_in": "cpu"}, {}, {}, {}, "stand-in device was 'cpu', is ''"),
+        ({}, {"chip": "B2"}, {}, {}, "chip was 'A1', is 'B2'"),
+        ({"chip": None}, {"chip": None, "hardware": "Xeon"}, {}, {}, "hardware was 'EPYC', is 'Xeon'"),
+        ({}, {}, {"wanted": 1}, {}, "number of devices was 2, is 1"),
+        ({}, {}, {"available": (1, 2)}, {}, "the devices were 0, 1, and 1, 2 are available now"),
+        ({}, {"sha256": "f11e"}, {}, {}, "vendor file (sha256) was '5e4', is 'f11e'"),
+        ({}, {"environment": {"X": "2"}}, {}, {}, "environment variable X was '1', is '2'"),
+        ({}, {"environment": {}}, {}, {}, "environment variable X was '1', is None"),
+        ({"container": {"image": "torch:1"}}, {}, {}, {}, "container image was 'torch:1', is None"),
+        ({}, {"image": "torch:2"}, {}, {}, "container image was None, is 'torch:2'"),
+        ({}, {}, {}, {"name": "letters"}, "dataset was 'digits', is 'letters'"),
+        ({}, {}, {}, {"checksum": "decaf"}, "checksum of dataset digits was 'c0ffee', is 'decaf'"),
+        ({}, {}, {}, {"synthetic": True}, "synthetic data was False, is True"),
+    ],
+)
+def test_a_result_of_other_hardware_data_or_surroundings_is_not_taken_and_what_differs_is_named(
+    earlier, tmp_path, then, here, devices, dataset, reason
+):
+    made = make(tmp_path)
+    case = msgspec.structs.replace(made.case, node_id=NODE, **{**THEN, "vendor": "cpu", **then})
+    session = earlier(case=case, dataset=results.DatasetInfo("digits", synthetic=False, checksum="c0ffee"))
+    session.hardware = "EPYC"
+    now = Devices(then.get("vendor", "cpu"), **{"available": (0, 1), "wanted": 2, **devices})
+    found = at(session, toy(tmp_path), Here(**here), now, digits(**dataset))
+    assert (found.result is not None) == (not reason)
+    assert reason in found.reason
 
 
 def test_what_changed_since_is_named(earlier, tmp_path):
@@ -97,7 +208,7 @@ def test_what_changed_since_is_named(earlier, tmp_path):
     assert "torch 2.9.0 then, 2.10.0 now" in offer(session, toy(tmp_path), torch="2.10.0").reason
     assert "it has 1 of 5 rounds" in offer(session, toy(tmp_path), rounds=5).reason
     (tmp_path / "toy.py").write_text("# another one\n")
-    assert offer(session, toy(tmp_path)).reason.endswith("the workload's code changed")
+    assert "the workload's code changed; rounds that exist there" in offer(session, toy(tmp_path)).reason
 
 
 def test_a_module_that_the_workload_imports_is_part_of_its_code(tmp_path):

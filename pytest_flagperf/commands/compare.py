@@ -44,13 +44,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one.add_argument("b", type=Path, metavar="B", help="the session in question")
     one.add_argument("--metric", action="append", default=[], metavar="NAME", help="only this one; several times")
     one.add_argument("--case", metavar="PART", default="", help="only cases with this in their id")
-    one.add_argument("--fail-on-regression", action="store_true", help="exit with 1 where something regressed")
+    one.add_argument(
+        "--fail-on-regression",
+        action="store_true",
+        help="exit with 1 where something regressed or failed, or nothing could be compared",
+    )
     one.add_argument("--json", action="store_true", help="print everything as JSON")
     one.set_defaults(run=run, misused=one.error)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Print the table. 1 with ``--fail-on-regression`` where something regressed, 2 where A or B is nothing."""
+    """Print the table. 1 with ``--fail-on-regression`` where something regressed or failed in B, or where nothing could
+    be compared; 2 where A or B is nothing.
+    """
     from pytest_flagperf import sessions
     from pytest_flagperf import verdict
     from pytest_flagperf.errors import FlagPerfError
@@ -64,7 +70,9 @@ def run(chosen: argparse.Namespace) -> int:
         else:
             first = sessions.read(chosen.a)
             # Whoever names a metric wants it judged, be it one that no baseline has by itself.
-            baseline = gathering.from_sessions([first], origin=str(chosen.a), chosen=chosen.metric)
+            baseline = gathering.from_sessions(
+                [first], origin=str(chosen.a), chosen=chosen.metric, accepted=gathering.CHANGED
+            )
     except FlagPerfError as error:
         chosen.misused(str(error))
     results = [one for one in second.results if chosen.case in one.case.id]
@@ -80,10 +88,15 @@ def run(chosen: argparse.Namespace) -> int:
         print(json.dumps(_document(chosen, apart, rows, only), indent=2))
     else:
         print(_text(chosen, apart, rows, only))
-    regressed = [row for row in rows if row.verdict == verdict.REGRESSED]
     if not rows and not chosen.json:
         print("flagperf: A and B share no case and metric", file=sys.stderr)
-    return 1 if chosen.fail_on_regression and regressed else 0
+    if not chosen.fail_on_regression:
+        return 0
+    amiss = [row for row in rows if row.verdict in (verdict.REGRESSED, verdict.INVALID, verdict.WRONG)]
+    decided = [row for row in rows if row.verdict in (verdict.PASSED, verdict.IMPROVED, verdict.INCONCLUSIVE)]
+    if not amiss and not decided:
+        print("flagperf: nothing was compared, so nothing is known of regressions", file=sys.stderr)
+    return 1 if amiss or not decided else 0
 
 
 def compared(
@@ -111,12 +124,16 @@ def compared(
 
 
 def _row(result: Result, before: Result | None, one: ComparisonResult) -> Row:
+    from pytest_flagperf.judging import statistics
+
     known = result.metrics.get(one.metric) or (before.metrics.get(one.metric) if before is not None else None)
     old = before.metrics.get(one.metric) if before is not None else None
     a = one.baseline if one.baseline is not None or old is None else old.value
     b = one.value
     # Of what is not judged the ratio is shown all the same: the reader sees what differs beside it.
-    change = one.change if one.change is not None else (b / a - 1 if a and b is not None else None)
+    change = one.change
+    if change is None and a is not None and b is not None:
+        change = statistics.change(b, a)
     unit = known.unit if known is not None else ""
     return Row(result.case.id, one.metric, unit, a, b, change, one.verdict, tuple(one.reasons))
 
@@ -139,11 +156,11 @@ def different(first: SessionFiles | None, second: SessionFiles, baseline: Baseli
 
 
 def _surroundings(session: SessionFiles) -> dict[str, str]:
+    from pytest_flagperf import sessions
     from pytest_flagperf.judging import baselines
 
     description = session.description
-    host, source = _table(description, "host"), _table(description, "source")
-    changed = " (changed)" if source.get("changed") else ""
+    host, commit = sessions.table(description, "host"), sessions.commit_of(description)
     stacks: dict[str, list[str]] = {}
     for result in session.results:
         for name, version in result.stack.items():
@@ -157,8 +174,8 @@ def _surroundings(session: SessionFiles) -> dict[str, str]:
         "vendor": ", ".join(dict.fromkeys(one.case.vendor for one in session.results)),
         "chip": ", ".join(dict.fromkeys(one.case.chip or "" for one in session.results)),
         "devices": baselines.hardware(description),
-        "commit": f"{source['commit'][:12]}{changed}" if source.get("commit") else "",
-        **(versions or {name: str(text) for name, text in _table(description, "versions").items()}),
+        "commit": " ".join(part[:12] for part in commit.split()),
+        **(versions or {name: str(text) for name, text in sessions.table(description, "versions").items()}),
     }
     return {name: text for name, text in found.items() if text}
 
@@ -175,11 +192,6 @@ def _of_baseline(baseline: Baseline) -> dict[str, str]:
         **{name: ", ".join(dict.fromkeys(versions)) for name, versions in stacks.items()},
     }
     return {name: text for name, text in found.items() if text}
-
-
-def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def _document(

@@ -176,10 +176,11 @@ def _said(series: Series, changes: list[ChangePoint], drawn: Signs) -> str:
 
 
 def _overview(series: Series, changes: list[ChangePoint], drawn: Signs) -> list[str]:
+    from pytest_flagperf.judging import statistics
     from pytest_flagperf.reports import trend
 
     values = [point.value for point in series.points]
-    change = values[-1] / values[-2] - 1 if len(values) > 1 and values[-2] else None
+    change = statistics.change(values[-1], values[-2]) if len(values) > 1 else None
     return [
         str(series.key),
         series.metric,

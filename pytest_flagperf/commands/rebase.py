@@ -77,7 +77,7 @@ def _own(found: Sequence[SessionFiles]) -> Path:
     from pytest_flagperf.judging import baselines
     from pytest_flagperf.judging import gathering
 
-    kind = gathering.from_sessions(found)
+    kind = gathering.from_sessions(found, accepted=gathering.CHANGED)
     known = vendors.names([*vendors.installed(), vendors.bundled()])
     directory = known[kind.vendor].parent if kind.vendor in known else Path("vendors") / (kind.vendor or "unknown")
     return directory / "baselines" / baselines.file_name(kind.chip, kind.hardware)
@@ -103,8 +103,11 @@ def report(outcome: Merge, path: Path) -> str:
 
 
 def _row(change: Change) -> tuple[str, ...]:
+    from pytest_flagperf.judging import statistics
+
     was, now = change.figures
-    percent = f"{100 * (now / was - 1):+.2f} %" if was and now is not None else "new"
+    by = statistics.change(now, was) if was is not None and now is not None else None
+    percent = f"{100 * by:+.2f} %" if by is not None else "new"
     note = f"samples begin anew: {change.note}" if change.note else ""
     return (
         *(change.case, change.metric, change.unit),

@@ -15,6 +15,7 @@ from pytest_flagperf import measured
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf import samples
+from pytest_flagperf import sessions
 from pytest_flagperf import verdict
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Target
@@ -28,6 +29,8 @@ from pytest_flagperf.evidence import comparisons
 from pytest_flagperf.evidence import recorded
 from pytest_flagperf.evidence.findings import UNREADABLE
 from pytest_flagperf.evidence.findings import Findings
+from pytest_flagperf.judging import baselines
+from pytest_flagperf.judging import curves
 from pytest_flagperf.judging import rounds as judging
 from pytest_flagperf.measured import Measured
 from pytest_flagperf.perflog import Event
@@ -315,13 +318,75 @@ def _judged(result: Result, again: Sequence[RoundResult], files: Files, findings
             findings.same_table(
                 file, f"spreads.{name}.", said_spreads.get(name, {}), follow.get(name, {}), "the rounds"
             )
-    judged = judge_rounds(targets, [figures_of(one) for one in counted if not one.dropped])
-    if result.error is None:
-        # Their number was compared with case.json.
-        for target, one in zip(result.targets, judged, strict=False):
-            findings.same(file, f"target {target.metric} value", target.value, one.value, "the worst round")
-            findings.same(file, f"target {target.metric} met", target.met, one.met, "value and bound")
-    own = verdict.of_targets(judged)
+    own = _targets(result, targets, counted, file, findings)
     if result.error is not None:
         own = verdict.REGRESSED if result.error.type == "Regressed" else verdict.INVALID
-    comparisons.check(result, own, file, findings)
+        _failed(result, counted, figures, files, findings)
+    _started(result, files, findings)
+    comparisons.check(result, own, file, files.session, findings)
+
+
+def _targets(
+    result: Result, targets: Sequence[Target], counted: Sequence[RoundResult], file: str, findings: Findings
+) -> str:
+    """The targets beside the worst round. A test may ask for more than its case does: that it then missed."""
+    rounds = [figures_of(one) for one in counted if not one.dropped]
+    judged = judge_rounds(targets, rounds)
+    told = tuple(Target(one.metric, one.bound, one.direction, one.source) for one in result.targets)
+    if result.error is None and told != tuple(targets):
+        judged = judge_rounds(told, rounds)
+        if verdict.of_targets(judged) == verdict.MISSED:
+            findings.note(f"{file}: its targets are those that its test asked for, and not the case's")
+        else:
+            findings.problem(file, "targets", f"{len(told)} are there, the case has {len(targets)}, and none is missed")
+    if result.error is None:
+        for target, one in zip(result.targets, judged, strict=True):
+            findings.same(file, f"target {target.metric} value", target.value, one.value, "the worst round")
+            findings.same(file, f"target {target.metric} met", target.met, one.met, "value and bound")
+    return verdict.of_targets(judged)
+
+
+# What a test, or the launcher, may find wrong with rounds that are all valid; the second is what the files tell of it.
+_EDITED = "the workload's code was edited while it ran"
+_UNTARGETED = "there is no target to meet"
+_UNMEASURED = "not measured: "
+
+
+def _failed(
+    result: Result, counted: Sequence[RoundResult], figures: Mapping[str, float], files: Files, findings: Findings
+) -> None:
+    """An error is that of its last round, or there is a reason for it that does not lie in a round."""
+    assert result.error is not None
+    if not result.rounds:
+        return
+    errors = [one.error.type for one in result.rounds if one.error is not None]
+    if errors:
+        findings.same(files.file, "error", result.error.type, errors[-1], "the round that failed")
+        return
+    message = result.error.message
+    every, _ = judging.of_rounds(judging.drop(counted, ()))
+    if _EDITED in message or (_UNTARGETED in message and not result.targets):
+        findings.note(f"{files.file}: no round failed; it is called invalid for: {message.splitlines()[0]}")
+        return
+    if _UNMEASURED in message:
+        names = message.partition(_UNMEASURED)[2].splitlines()[0].split(", ")
+        if any(name not in every for name in names):
+            return
+    found = comparisons.baseline_of(result, files.file, files.session, findings)
+    hardware = baselines.hardware(files.session.description)
+    if not any(curves.too_fast(result, one, hardware) for one in found):
+        why = f"{result.error.type} is written there, and neither a round failed nor did they converge too fast"
+        findings.problem(files.file, "error", why)
+
+
+def _started(result: Result, files: Files, findings: Findings) -> None:
+    """A case that was begun anew says which rounds it leaves out."""
+    if "~" not in Path(files.file).parent.name:
+        return
+    held = {one.directory for one in result.rounds}
+    lines = sessions.ledger(files.session.directory)
+    own = [number for number, line in enumerate(lines) if line.get("directory") in held]
+    told = judging.chosen(judging.unaccounted(lines[: max(own, default=-1) + 1], result))
+    for note in told:
+        if note not in result.notes:
+            findings.problem(files.file, "notes", f"it does not say: {note}")

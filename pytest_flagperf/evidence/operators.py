@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,15 +50,25 @@ _SURE = 0.9999
 Measured = Counter[tuple[str, str, str]]
 
 
-def check(result: Result, file: str, vendor: Vendor | None, findings: Findings) -> None:
-    """Everything that a result says and that follows from its samples."""
+def check(
+    result: Result,
+    file: str,
+    vendor: Vendor | None,
+    session: SessionFiles,
+    findings: Findings,
+    before: Result | None = None,
+) -> None:
+    """Everything that a result says and that follows from its samples.
+
+    ``before`` is the measurement that made this one wanted: it looked worse, or better, than the baseline.
+    """
     findings.results += 1
     try:
         if result.error is None and result.verdict not in (verdict.WRONG, verdict.UNSUPPORTED):
             _figures(result, file, vendor, findings)
         elif result.metrics:
             findings.problem(file, result.case.id, f"it is {result.verdict} and has figures")
-        _verdict(result, file, findings)
+        _verdict(result, file, session, findings, before)
     except UNREADABLE as error:
         findings.problem(file, result.case.id, f"it cannot be judged again: {error}")
 
@@ -163,29 +175,39 @@ def _ceilings(one: ResolvedOperator, result: Result, vendor: Vendor | None, file
     return Ceilings({one.precision: peak}, peak, peak, peak)
 
 
-def _verdict(result: Result, file: str, findings: Findings) -> None:
+def _verdict(result: Result, file: str, session: SessionFiles, findings: Findings, before: Result | None) -> None:
     own = result.verdict if result.verdict in (verdict.WRONG, verdict.UNSUPPORTED) else verdict.PASSED
     if result.error is not None:
         own = verdict.INVALID
-    comparisons.check(result, own, file, findings)
+    comparisons.check(result, own, file, session, findings, before)
 
 
 # --- how often each problem was measured
 
 
 def check_count(session: SessionFiles, every: Sequence[tuple[str, Result]], findings: Findings) -> None:
-    """As many results as the workers' logs tell answers; ``every`` is (file, result) of each line."""
-    answered = _answered(session.directory)
+    """As many results as the workers' logs tell answers, and as many wrong ones; ``every`` is (file, result) of each
+    line.
+    """
+    answered, wrong = _answered(session.directory)
     held: Measured = Counter()
+    held_wrong: Measured = Counter()
     for _, result in every:
         if not any(is_note(note) for note in result.notes):
             held[_key(result)] += 1
+            held_wrong[_key(result)] += result.verdict == verdict.WRONG
     for key, count in answered.items():
         if count > held[key]:
             findings.problem(
                 f"operators/*/{RESULTS}",
                 " ".join(key),
                 f"measured {count} times by the workers' logs, and {held[key]} results are there",
+            )
+        if wrong[key] > held_wrong[key]:
+            findings.problem(
+                f"operators/*/{RESULTS}",
+                " ".join(key),
+                f"wrong {wrong[key]} times by the workers' logs, and {held_wrong[key]} results say so",
             )
     for file, result in every:
         if result.error is None and not any(is_note(note) for note in result.notes) and not answered[_key(result)]:
@@ -199,16 +221,20 @@ def _key(result: Result) -> tuple[str, str, str]:
     return result.case.framework, result.case.topology, what
 
 
-def _answered(directory: Path) -> Measured:
+def _answered(directory: Path) -> tuple[Measured, Measured]:
+    """How often each problem was answered, and how often the answer was found to be wrong."""
     found: Measured = Counter()
+    wrong: Measured = Counter()
     for case_file in sorted(directory.glob("operators/*/*/case.json")):
         case = recorded.read(case_file)
         for log in sorted(case_file.parent.glob("*/rank0.events.jsonl")):
             for event in perflog.read_events(log):
                 value = event.value
                 if event.name == perflog.PROGRESS and value.get("done") == 1 and "status" in value:
-                    found[str(case.get("framework")), str(case.get("topology")), str(value.get("what"))] += 1
-    return found
+                    key = str(case.get("framework")), str(case.get("topology")), str(value.get("what"))
+                    found[key] += 1
+                    wrong[key] += value["status"] == verdict.WRONG
+    return found, wrong
 
 
 # --- the tables
@@ -216,30 +242,22 @@ def _answered(directory: Path) -> Measured:
 
 def check_tables(session: SessionFiles, found: Sequence[Result], findings: Findings) -> None:
     """``operators.json`` and ``operators.csv`` say what the results say. A killed session has neither."""
-    expected = {one.case.node_id: table.row(one) for one in found}
     path = session.directory / table.JSON
     if path.is_file():
-        _table(table.JSON, recorded.read(path).get("results") or [], expected, findings, as_text=False)
+        _table(table.JSON, recorded.read(path).get("results"), table.as_json(found)["results"], findings)
     path = session.directory / table.CSV
     if path.is_file():
         with open(path, encoding="utf-8", newline="") as file:
-            _table(table.CSV, list(csv.DictReader(file)), expected, findings, as_text=True)
+            _table(table.CSV, list(csv.DictReader(file)), csv.DictReader(io.StringIO(table.as_csv(found))), findings)
 
 
-def _table(
-    name: str, rows: Sequence[Any], expected: Mapping[str, dict[str, Any]], findings: Findings, *, as_text: bool
-) -> None:
-    told = [str(row.get("node_id")) for row in rows]
-    if sorted(told) != sorted(expected):
+def _table(name: str, told: Any, follow: Iterable[Mapping[str, Any]], findings: Findings) -> None:
+    rows = {str(row.get("node_id")): row for row in told or () if isinstance(row, dict)}
+    expected = {str(row.get("node_id")): row for row in follow}
+    if sorted(rows) != sorted(expected) or len(rows) != len(told or ()):
         findings.problem(name, "node_id", "it does not list the results that are there, each once")
-    for row in rows:
-        follows = expected.get(str(row.get("node_id")), {})
-        for key, value in row.items():
-            wanted = follows.get(key)
-            if as_text:
-                wanted = "" if wanted is None else str(wanted)
-            if value != wanted and not (value in (None, "") and wanted in (None, "")):
-                findings.problem(
-                    name, f"{row.get('id')} {key}", f"{value!r} is written there; {wanted!r} follows from results.jsonl"
-                )
-    findings.figures += sum(len(row) for row in rows)
+    for node_id in rows.keys() & expected.keys():
+        row, wanted = rows[node_id], expected[node_id]
+        for key in dict.fromkeys([*wanted, *row]):
+            source = "results.jsonl"
+            findings.same(name, f"{row.get('id')} {key}", row.get(key), wanted.get(key), source)

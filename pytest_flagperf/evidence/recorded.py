@@ -25,13 +25,14 @@ from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.result import MetricValue
+from pytest_flagperf.result import read_whole
 from pytest_flagperf.sessions import SessionFiles
 
 
 def read(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ``ReplayError``."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_whole(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ReplayError(f"{path} cannot be read: {error}") from error
     if not isinstance(document, dict):

@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
-from pathlib import PurePath
 from typing import Any
 
 from pytest_flagperf import sessions
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.evidence import comparisons
 from pytest_flagperf.evidence import models
 from pytest_flagperf.evidence import operators
 from pytest_flagperf.evidence import recorded
 from pytest_flagperf.evidence.findings import UNREADABLE
 from pytest_flagperf.evidence.findings import Findings
+from pytest_flagperf.judging import compare
+from pytest_flagperf.judging import rounds
 from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
 
@@ -37,17 +39,25 @@ def check(directory: Path, findings: Findings, brought: Iterable[Path] = ()) -> 
     pairs = [(path, result) for path in _files(session) for result in sessions.results_of(path, [])]
     known = _Vendors(session, [*brought, *vendors.installed(), vendors.bundled()])
     every = [(str(path.relative_to(session.directory)), result) for path, result in pairs]
+    before: dict[str, Result] = {}
     for file, result in every:
         if result.case.vendor != session.description.get("vendor", result.case.vendor):
             findings.note(f"{file}: its vendor {result.case.vendor} is not that of the session")
         vendor = known.of(result, findings)
         if result.case.kind == "operator":
-            operators.check(result, file, vendor, findings)
+            first = before.get(result.case.node_id)
+            operators.check(result, file, vendor, session, findings, first)
+            if first is None and compare.alarming(result):
+                before[result.case.node_id] = result
         elif result.case.kind == "training":
             models.check(result, models.Files(session, file, vendor), findings)
         else:
             findings.problem(file, "case.kind", f"results of {result.case.kind} cannot be judged again by this version")
-    _check_ledger(session, every, findings)
+    try:
+        _check_ledger(session, every, findings)
+        comparisons.check_kept(session, findings)
+    except UNREADABLE as error:
+        findings.problem(sessions.LEDGER, "", f"it cannot be judged again: {type(error).__name__}: {error}")
     _check_operators(session, every, findings)
     if not every:
         findings.problem(sessions.RESULT, "", "the session holds no result")
@@ -98,7 +108,7 @@ def _check_operators(session: SessionFiles, every: Sequence[tuple[str, Result]],
 def _check_ledger(session: SessionFiles, every: Sequence[tuple[str, Result]], findings: Findings) -> None:
     """Every round that was started is in a result, and a result has no other rounds; whole lines only."""
     path = session.directory / sessions.LEDGER
-    held = {_place(one.directory): (file, one) for file, result in every for one in result.rounds}
+    held = {rounds.place(one.directory): (file, one) for file, result in every for one in result.rounds}
     if not path.is_file():
         if held:
             findings.problem(sessions.LEDGER, "", "there is none: which rounds were started is not known")
@@ -108,10 +118,10 @@ def _check_ledger(session: SessionFiles, every: Sequence[tuple[str, Result]], fi
     if torn:
         findings.problem(sessions.LEDGER, "", f"{torn} lines of it cannot be read")
     _check_order(lines, findings)
-    started = {_place(str(line.get("directory"))): line for line in lines if line.get("event") == "round_start"}
-    ended = {_place(str(line.get("directory"))): line for line in lines if line.get("event") == "round_end"}
+    started = {rounds.place(str(line.get("directory"))): line for line in lines if line.get("event") == "round_start"}
+    ended = {rounds.place(str(line.get("directory"))): line for line in lines if line.get("event") == "round_end"}
     taken = {
-        _place(str(one.get("directory"))): {**one, "session": line.get("session")}
+        rounds.place(str(one.get("directory"))): {**one, "session": line.get("session")}
         for line in lines
         if line.get("event") == "resumed"
         for one in line.get("rounds") or ()
@@ -169,7 +179,3 @@ def _check_order(lines: Sequence[Mapping[str, Any]], findings: Findings) -> None
         if when < last.get(who, 0.0) - 1.0:
             findings.note(f"{sessions.LEDGER}: line {number} is older than the line above it of the same process")
         last[who] = float(when)
-
-
-def _place(directory: str) -> tuple[str, ...]:
-    return PurePath(directory).parts[-2:]

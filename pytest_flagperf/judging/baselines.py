@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,11 +142,12 @@ def load(path: Path) -> Baseline:
         raise ConfigurationError(
             f"{path}: schema_version {baseline.schema_version} is not one this version reads ({SCHEMA_VERSION})"
         )
-    _check(path, baseline)
+    check(path, baseline)
     return msgspec.structs.replace(baseline, origin=str(path))
 
 
-def _check(path: Path, baseline: Baseline) -> None:
+def check(path: Path, baseline: Baseline) -> None:
+    """What no schema says of a baseline. Raises ``ConfigurationError`` that names ``path`` and the key."""
     seen: set[str] = set()
     for case in baseline.case:
         if case.id in seen:
@@ -158,6 +160,8 @@ def _check(path: Path, baseline: Baseline) -> None:
                 raise ConfigurationError(
                     f"{path}: case {case.id}: curve.{name}: columns of one length are wanted, epoch among them"
                 )
+            if not all(math.isfinite(one) for column in curve.values() for one in column):
+                raise ConfigurationError(f"{path}: case {case.id}: curve.{name}: a figure is infinite or NaN")
 
 
 def _check_metric(where: str, name: str, metric: MetricBaseline) -> None:
@@ -171,7 +175,9 @@ def _check_metric(where: str, name: str, metric: MetricBaseline) -> None:
         )
     if metric.tolerance is not None and not 0 <= metric.tolerance < 1:
         raise ConfigurationError(f"{where}: tolerance = {metric.tolerance:g} is not a ratio between 0 and 1")
-    if not all(math.isfinite(one) for one in [*metric.values, *(x for x in (metric.bound, metric.best) if x)]):
+    if not all(
+        math.isfinite(one) for one in [*metric.values, *(x for x in (metric.bound, metric.best) if x is not None)]
+    ):
         raise ConfigurationError(f"{where}: a figure is infinite or NaN")
 
 
@@ -201,18 +207,29 @@ def _tidy(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, baseline: Baseline) -> None:
-    """Write a baseline file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text(baseline).encode())
+    """Write a baseline file, whole or not at all. Raises ``ConfigurationError`` where it cannot be written."""
+    try:
+        content = text(baseline).encode()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"{path} cannot be written: {error}") from error
 
 
 def find(
-    given: Path | None, *, vendor: str, chip: str | None, hardware: str = "", directories: Iterable[Path] = ()
+    given: Path | None,
+    *,
+    vendor: str,
+    chip: str | None,
+    hardware: str = "",
+    directories: Iterable[Path] = (),
+    without: Collection[str] = (),
 ) -> Baseline | None:
     """The baseline to judge by: ``given``, else the vendor's own file for this chip, else ``None``.
 
-    ``given`` is a file, a session, or a directory with the chip's file or with sessions. ``directories`` are those of
-    vendors. Raises ``ConfigurationError``, or ``ReplayError`` for a directory that holds nothing of the kind.
+    ``given`` is a file, a session, or a directory with the chip's file or with sessions, but for those whose names are
+    in ``without``: nothing is compared with itself. ``directories`` are those of vendors. Raises
+    ``ConfigurationError``, or ``ReplayError`` for a directory that holds nothing of the kind.
     """
     name = file_name(chip, hardware)
     if given is None:
@@ -228,7 +245,10 @@ def find(
         return Baseline(vendor=vendor, chip=chip or "", hardware=hardware, origin=origin)
     from pytest_flagperf.judging import gathering
 
-    return gathering.from_sessions(sessions.read_all([given]), origin=str(given))
+    found = sessions.read_all([given])
+    if sessions.is_session(given):
+        return gathering.from_sessions(found, origin=str(given), accepted=gathering.CHANGED)
+    return gathering.from_sessions([one for one in found if one.name not in without], origin=str(given))
 
 
 def file_name(chip: str | None, hardware: str = "") -> str:

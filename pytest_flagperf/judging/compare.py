@@ -7,8 +7,12 @@ measures how often it errs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
+
+import msgspec
 
 from pytest_flagperf import verdict
 from pytest_flagperf.judging import gathering
@@ -23,18 +27,15 @@ from pytest_flagperf.result import Result
 # Of the interval that raises an alarm: in 1 of 200 comparisons without a change it lies on the worse side of zero.
 CONFIDENCE = 0.99
 
-# From this many samples on a baseline decides by its statistics: a material change is this share of the tolerance.
-# Of fewer nobody knows how far sessions lie apart: then a change has to exceed the tolerance itself.
-DECIDING = 8
+# From this many sessions on a baseline tells itself how far sessions lie apart, and a material change is this share of
+# the tolerance. Of fewer nobody knows: each is taken to deviate by this share of the tolerance.
+DECIDING = 4
 MATERIAL = 0.4
+ASSUMED = 0.5
 
-# Fewer degrees of freedom make no interval of use (with 3, a 99 % one of 5.8 standard errors either way).
-_FEWEST_DEGREES = 4
+# Fewer samples in all, new and stored, never raise an alarm.
+FEWEST = 6
 
-# One sample against one: beyond so many tolerances it is no noise any more, if the tolerance is any good.
-_BEYOND = 2
-
-_UNJUDGED = (verdict.NO_BASELINE, verdict.NOT_COMPARABLE)
 _RANK = (verdict.REGRESSED, verdict.INCONCLUSIVE, verdict.IMPROVED, verdict.PASSED)
 
 
@@ -85,6 +86,36 @@ def overall(result_verdict: str, comparisons: Sequence[ComparisonResult]) -> str
     return verdict.NOT_COMPARABLE if verdict.NOT_COMPARABLE in found else verdict.NO_BASELINE
 
 
+def alarming(result: Result) -> bool:
+    """Whether an operator's result is to be measured again before anybody is told that it got worse, or better.
+
+    A suite has hundreds of them, and one in a hundred or two looks changed by chance.
+    """
+    return result.case.kind == "operator" and result.verdict in (verdict.REGRESSED, verdict.IMPROVED)
+
+
+def settled(first: Result, second: Result) -> Result:
+    """``second``, which was measured because ``first`` was :func:`alarming`; both have their comparisons.
+
+    A metric is worse, or better, where both measurements say so. Where one does, it is inconclusive.
+    """
+    before = {one.metric: one for one in first.comparisons}
+    comparisons = [_agreed(before.get(one.metric), one) for one in second.comparisons]
+    own = second.verdict if second.verdict not in _RANK else verdict.PASSED
+    return msgspec.structs.replace(second, comparisons=comparisons, verdict=overall(own, comparisons))
+
+
+def _agreed(first: ComparisonResult | None, second: ComparisonResult) -> ComparisonResult:
+    alarms = (verdict.REGRESSED, verdict.IMPROVED)
+    was = first.verdict if first is not None else "not measured"
+    if was not in alarms and second.verdict not in alarms:
+        return second
+    change = "" if first is None or first.change is None else f" ({100 * first.change:+.1f} %)"
+    reason = f"measured twice in this session: {was}{change}, then {second.verdict}"
+    found = second.verdict if was == second.verdict else verdict.INCONCLUSIVE
+    return msgspec.structs.replace(second, verdict=found, reasons=[*second.reasons, reason])
+
+
 def obstacles(
     result: Result, measured: CaseBaseline, baseline: Baseline, stored: CaseBaseline, hardware: str = ""
 ) -> list[str]:
@@ -111,29 +142,36 @@ def stack_differences(stored: dict[str, str], measured: dict[str, str]) -> list[
 
 
 def decide(
-    measured: Sequence[float], stored: Sequence[float], better: str, tolerance: float, figure: float | None = None
+    measured: Sequence[float],
+    stored: Mapping[str, Sequence[float]] | Sequence[float],
+    better: str,
+    tolerance: float,
+    figure: float | None = None,
 ) -> Decision:
-    """Whether the samples ``measured`` are worse or better than ``stored``.
+    """Whether the samples ``measured``, of one session, are worse or better than ``stored``, those of each session.
 
     With an interval of 99 %: *regressed* or *improved* where it excludes no change and the change is material;
-    else *passed* where a loss beyond the tolerance is excluded with 95 %; else *inconclusive*. With too few samples for
-    an interval: *passed* within the tolerance, *regressed* or *improved* beyond twice, *inconclusive* between.
+    else *passed* where a loss beyond the tolerance is excluded with 95 %; else *inconclusive*. Fewer than six samples
+    in all are *passed* within the tolerance, and else *inconclusive*. ``stored`` as a sequence is one session's.
     ``figure`` is what is shown of the new samples, where it is not what they are summarized to: a round was dropped.
+    Such rounds have no sample on either side, so the change is that of the samples.
     """
-    value = statistics.summarize(measured).value if figure is None else figure
-    base = statistics.summarize(stored).value
-    if min(value, *measured, *stored) <= 0:
-        return _without_ratio(measured, stored, value, base)
-    change = value / base - 1
+    sessions = [list(one) for one in stored.values() if one] if isinstance(stored, Mapping) else [list(stored)]
+    every = [one for session in sessions for one in session]
+    alike = statistics.summarize(measured).value
+    value = alike if figure is None else figure
+    base = statistics.summarize(every).value
+    if min(value, *measured, *every) <= 0:
+        return _without_ratio(measured, every, value, base, better)
+    change = statistics.change(alike, base)
+    assert change is not None
     loss = change if better == "lower" else -change
-    if len(measured) + len(stored) - 2 < _FEWEST_DEGREES:
+    counted = _counted(measured, sessions)
+    if len(measured) + len(every) < FEWEST:
         found = verdict.PASSED if loss <= tolerance else verdict.INCONCLUSIVE
-        if abs(loss) > _BEYOND * tolerance:
-            found = verdict.REGRESSED if loss > 0 else verdict.IMPROVED
-        method = f"tolerance: {_counted(measured, stored)} are too few for an interval"
-        return Decision(found, value, base, change, None, method)
-    apart = statistics.compare_samples(measured, stored, CONFIDENCE)
-    few = len(stored) < DECIDING
+        return Decision(found, value, base, change, None, f"tolerance: {counted} are too few for an interval")
+    few = len(sessions) < DECIDING
+    apart = statistics.compare_samples(measured, sessions, CONFIDENCE, assumed=ASSUMED * tolerance if few else None)
     material = tolerance if few else MATERIAL * tolerance
     least, most = (apart.low, apart.high) if better == "lower" else (-apart.high, -apart.low)
     cleared = apart.cleared_high if better == "lower" else -apart.cleared_low
@@ -143,24 +181,32 @@ def decide(
     elif most < 0 and -loss > material:
         found = verdict.IMPROVED
     counts = (
-        f"beyond the tolerance count: {len(stored)} stored are few"
+        "sessions are few, and taken to deviate by half the tolerance"
         if few
-        else f"of more than {100 * material:.2g} % count"
+        else f"changes of more than {100 * material:.2g} % count"
     )
-    method = f"{apart.test} on the logarithms of {_counted(measured, stored)}, 99 % interval; changes {counts}"
+    method = f"{apart.test} on the logarithms of {counted}, 99 % interval; {counts}"
     return Decision(found, value, base, change, [apart.low, apart.high], method)
 
 
-def _without_ratio(measured: Sequence[float], stored: Sequence[float], value: float, base: float) -> Decision:
+def _without_ratio(
+    measured: Sequence[float], stored: Sequence[float], value: float, base: float, better: str
+) -> Decision:
+    """Of figures that are zero or below. What fell to nothing, or rose from it, needs no ratio to be told."""
     if {*measured} == {*stored} and len({*measured}) == 1:
         return Decision(verdict.PASSED, value, base, None, None, "equal")
-    change = value / base - 1 if base > 0 else None
+    change = statistics.change(value, base) if base > 0 else None
+    fell, rose = min(stored) > 0 >= max(measured), min(measured) > 0 and not any(stored)
+    if min(*measured, *stored) >= 0 and (rose or (fell and better == "higher")):
+        found = verdict.REGRESSED if fell or better == "lower" else verdict.IMPROVED
+        return Decision(found, value, base, change, None, "zero", ("it fell to zero" if fell else "it was zero",))
     reason = "a sample is not above zero: such figures have no ratio. A bound in the baseline file can judge them"
-    return Decision(verdict.NOT_COMPARABLE, value, base, change, None, "", (reason,))
+    return Decision(verdict.INCONCLUSIVE, value, base, change, None, "", (reason,))
 
 
-def _counted(measured: Sequence[float], stored: Sequence[float]) -> str:
-    return f"{len(measured)} new and {len(stored)} stored samples"
+def _counted(measured: Sequence[float], stored: Sequence[Sequence[float]]) -> str:
+    count, sessions = sum(map(len, stored)), len(stored)
+    return f"{len(measured)} new and {count} stored samples of {sessions} session{'s' if sessions > 1 else ''}"
 
 
 def _compared(
@@ -170,9 +216,11 @@ def _compared(
     if metric is None:
         why = [f"{baseline.origin or 'the baseline'} does not have {name} of this case"]
         return _unjudged(result, name, verdict.NO_BASELINE, baseline, why)
-    values = gathering.samples(result, name)
+    # As they are in a file: what differs only in digits that no file keeps does not differ.
+    values = [gathering.rounded(one) for one in gathering.samples(result, name)]
     if not values:
-        return _unjudged(result, name, verdict.NOT_COMPARABLE, baseline, ["it was not measured this time"], stored)
+        # What is gone may be what got worse: whatever else passed, this did not.
+        return _unjudged(result, name, verdict.INCONCLUSIVE, baseline, ["it was not measured this time"], stored)
     if (result.metrics[name].unit, result.metrics[name].better) != (metric.unit, metric.better):
         why = [f"it was in {metric.unit}, is in {result.metrics[name].unit}"]
         return _unjudged(result, name, verdict.NOT_COMPARABLE, baseline, why, stored)
@@ -198,7 +246,7 @@ def _compared(
 def _bounded(metric: MetricBaseline, values: Sequence[float], value: float, allowed: float) -> Decision:
     """The decision of the samples, unless the metric misses its bound, which no sample excuses."""
     if metric.values:
-        found = decide(values, metric.values, metric.better, allowed, value)
+        found = decide(values, metric.samples, metric.better, allowed, value)
     else:
         assert metric.bound is not None
         found = Decision(verdict.PASSED, value, metric.bound, None, None, "bound: there is no sample")
@@ -206,9 +254,7 @@ def _bounded(metric: MetricBaseline, values: Sequence[float], value: float, allo
     if not missed:
         return found
     reason = f"{value:.6g} {metric.unit} misses the bound of {metric.bound:.6g}"
-    return Decision(
-        verdict.REGRESSED, found.value, found.baseline, found.change, found.interval, "bound", (reason, *found.reasons)
-    )
+    return replace(found, verdict=verdict.REGRESSED, method="bound", reasons=(reason, *found.reasons))
 
 
 def _unjudged(

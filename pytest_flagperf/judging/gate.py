@@ -19,11 +19,14 @@ from pytest_flagperf import bounds
 from pytest_flagperf import perflog
 from pytest_flagperf import verdict
 from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.errors import Regressed
 from pytest_flagperf.errors import Undecided
+from pytest_flagperf.errors import WrongResult
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import curves
+from pytest_flagperf.judging import kept
 from pytest_flagperf.judging import statistics
 from pytest_flagperf.judging.baselines import Baseline
 from pytest_flagperf.perflog import Event
@@ -76,10 +79,27 @@ class Gate:
             return None
         if key not in self._found:
             directories = [] if self.asked else self.session.vendor_directories
+            resumed = self.session.resume
             self._found[key] = baselines.find(
-                options.baseline, vendor=vendor, chip=chip, hardware=self.hardware, directories=directories
+                options.baseline,
+                vendor=vendor,
+                chip=chip,
+                hardware=self.hardware,
+                directories=directories,
+                without={self.session.name, *([resumed.name] if resumed else [])},
             )
+            self._keep(vendor, chip, self._found[key])
         return self._found[key]
+
+    def _keep(self, vendor: str, chip: str | None, baseline: Baseline | None) -> None:
+        """The baseline into the session, with a line in its ledger: who verifies it judges by the same."""
+        if baseline is None:
+            return
+        try:
+            path = kept.write(self.session.open(), vendor, chip, baseline)
+        except OSError as error:
+            raise LaunchFailed(f"the baseline cannot be kept in {self.session.directory}: {error}") from error
+        self.session.ledger(kept.EVENT, vendor=vendor, chip=chip, origin=baseline.origin, file=path.name)
 
     @cached_property
     def hardware(self) -> str:
@@ -91,6 +111,9 @@ class Gate:
 
         A vendor's own file that does not have the case is as good as none: nobody asked for it.
         """
+        if result.error is not None:
+            # Stopped by its guard, in an earlier session: there are no figures that could be compared anew.
+            return result
         before = verdict.PASSED if result.verdict in _ORDER else result.verdict
         result = msgspec.structs.replace(result, comparisons=[], verdict=before)
         comparisons = compare.judge(result, self.baseline(result), self.hardware)
@@ -109,20 +132,24 @@ class Gate:
         if band is None:
             return None
 
+        looks = 0
+
         def look(event: Event) -> None:
+            nonlocal looks
             if event.name != perflog.EVALUATE:
                 return
             quality = {name: value for name, value in event.value.items() if isinstance(value, float)}
             if all(bounds.holds(quality.get(one.metric), one.bound, one.direction) for one in result.targets):
                 return
-            reason = band.outside(float(event.value.get("epoch", 0.0)), quality)
+            looks += 1
+            reason = band.outside(float(event.value.get("epoch", 0.0)), quality, looks)
             if reason is not None:
                 raise Regressed(f"{STOPPED}: {reason}")
 
         return look
 
     def _band(self, result: Result) -> curves.Band | None:
-        return curves.band(result, self.baseline(result), self.hardware)
+        return curves.band(result, self.baseline(result), self.hardware, self.session.options.rounds)
 
     def refuse_too_fast(self, result: Result) -> None:
         """Raise ``InvalidMeasurement`` where the rounds converged impossibly fast."""
@@ -157,8 +184,15 @@ def next_rounds(done: int, most: int) -> int:
     return max(done, min(most, max(statistics.OLYMPIC, 2 * done)))
 
 
-def complaint(result: Result, label: str, session: Path, on_inconclusive: str) -> Regressed | Undecided | None:
-    """The error of a test whose result is worse than its baseline, or that is to be decided and is not."""
+def complaint(
+    result: Result, label: str, session: Path, on_inconclusive: str
+) -> Regressed | Undecided | WrongResult | None:
+    """The error of a test whose result is worse than its baseline, or that is to be decided and is not.
+
+    An operator's wrong answer, which an earlier session found, is one too.
+    """
+    if result.verdict == verdict.WRONG:
+        return WrongResult("\n".join([f"{label}: the kernel's answer is wrong", *result.notes]))
     if result.verdict == verdict.REGRESSED:
         return Regressed(_text(result, verdict.REGRESSED, f"{label} is worse than its baseline", session))
     if result.verdict == verdict.INCONCLUSIVE and on_inconclusive == "fail":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Collection
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ import msgspec
 
 from pytest_flagperf import verdict
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.judging import resume
 from pytest_flagperf.judging.baselines import Baseline
 from pytest_flagperf.judging.baselines import CaseBaseline
 from pytest_flagperf.judging.baselines import MetricBaseline
@@ -24,8 +26,8 @@ from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
 
 
-# Samples of a metric, and rounds of a curve, that are kept.
-KEPT = 40
+# Samples of a metric, and rounds of a curve, that are kept: twenty sessions of five.
+KEPT = 100
 
 # What is judged where nobody chose: few, because every further one is a further chance of a false alarm.
 JUDGED = ("p_train", "time_to_target", "memory_peak")
@@ -44,8 +46,12 @@ _UNFIT = {
     verdict.WRONG: "the kernel's answer is wrong",
     verdict.MISSED: "a target was missed",
     verdict.UNSUPPORTED: "the device has no such kernel",
+    # Both or neither: who kept the better half would raise the bar by chance alone.
     verdict.REGRESSED: "it regressed",
+    verdict.IMPROVED: "it improved",
 }
+# For who names a session, or a reason: a change of its figures is no reason to leave them out.
+CHANGED = (verdict.REGRESSED, verdict.IMPROVED)
 
 
 def unfit(result: Result, accepted: Collection[str] = ()) -> str:
@@ -58,13 +64,19 @@ def unfit(result: Result, accepted: Collection[str] = ()) -> str:
 
 
 def from_sessions(
-    found: Sequence[SessionFiles], *, origin: str = "", chosen: Sequence[str] = (), accepted: Collection[str] = ()
+    found: Sequence[SessionFiles],
+    *,
+    origin: str = "",
+    chosen: Sequence[str] = (),
+    accepted: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> Baseline:
     """The baseline that sessions are together. ``chosen`` names metrics beside those that are judged anyway.
 
-    ``accepted`` are verdicts that keep no result out. Raises ``ConfigurationError`` where the sessions are of different
-    vendors or chips.
+    ``accepted`` are verdicts that keep no result out. What was taken over from another of the sessions, or from one of
+    ``known``, counts there. Raises ``ConfigurationError`` where the sessions are of different vendors or chips.
     """
+    found = _each_once(found, known)
     kinds = {
         (one.case.vendor, one.case.chip or "", "" if one.case.chip else hardware(session.description)): session.name
         for session in found
@@ -95,6 +107,29 @@ def from_sessions(
         origin=origin,
         left_out={case: reason for case, reason in left_out.items() if case not in cases},
     )
+
+
+def _each_once(found: Sequence[SessionFiles], known: Collection[str]) -> list[SessionFiles]:
+    """The sessions without results that were measured in another one."""
+    own = {_measurement(one) for session in found for one in session.results if not resume.source_of(one)}
+    seen: set[tuple[Any, ...]] = set()
+    kept = []
+    for session in found:
+        results = []
+        for one in session.results:
+            place = _measurement(one)
+            if resume.source_of(one) and (place in own or place in seen or resume.source_of(one) in known):
+                continue
+            seen.add(place)
+            results.append(one)
+        kept.append(dataclasses.replace(session, results=tuple(results), files=()))
+    return kept
+
+
+def _measurement(result: Result) -> tuple[Any, ...]:
+    """What a result and its copies in other sessions share."""
+    times = [one.time_started for one in result.rounds] or [result.operator.get("time_started")]
+    return result.case.id, result.case.node_id, *map(str, times), str(result.metrics)
 
 
 def source(session: SessionFiles) -> Source:
@@ -239,24 +274,35 @@ def differences(stored: CaseBaseline, measured: CaseBaseline) -> list[str]:
     return found
 
 
-def joined(old: CaseBaseline, new: CaseBaseline) -> CaseBaseline:
-    """Both, of which the newest samples are kept. Samples of a session that is in both are those of ``new``."""
+def joined(old: CaseBaseline, new: CaseBaseline, ages: Mapping[str, str] = {}) -> CaseBaseline:
+    """Both, of which the newest samples are kept. Samples of a session that is in both are those of ``new``.
+
+    ``ages`` has the day of each session; without it ``new`` is the newer.
+    """
     metric = dict(old.metric)
     for name, one in new.metric.items():
         before = old.metric.get(name)
-        metric[name] = one if before is None else with_samples(before, one.samples)
-    rounds = {**old.curve, **new.curve}
+        metric[name] = one if before is None else with_samples(before, one.samples, ages)
+    rounds = _aged({**old.curve, **new.curve}, ages)
     newest = dict(list(rounds.items())[-KEPT:])
     changed = {"stack": new.stack or old.stack, "targets": new.targets, "metric": metric, "curve": newest}
     return msgspec.structs.replace(old, **changed)
 
 
-def with_samples(metric: MetricBaseline, samples: Mapping[str, list[float]]) -> MetricBaseline:
+def with_samples(
+    metric: MetricBaseline, samples: Mapping[str, list[float]], ages: Mapping[str, str] = {}
+) -> MetricBaseline:
     """The metric with further sessions' samples, of which the newest are kept. A session it has is replaced."""
     left, kept = KEPT, []
-    for session, values in reversed({**metric.samples, **samples}.items()):
+    for session, values in reversed(_aged({**metric.samples, **samples}, ages).items()):
         newest = values[-left:] if left else []
         if newest:
             kept.append((session, newest))
         left -= len(newest)
     return msgspec.structs.replace(metric, samples=dict(reversed(kept)))
+
+
+def _aged(of_sessions: dict[str, Any], ages: Mapping[str, str]) -> dict[str, Any]:
+    """The oldest first; what nobody knows the age of stays where it is, before all others."""
+    day = {name: ages.get(name.partition(" round ")[0], "") for name in of_sessions}
+    return dict(sorted(of_sessions.items(), key=lambda one: day[one[0]]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -72,8 +74,9 @@ class Wanted:
 def merge(old: Baseline | None, found: Sequence[SessionFiles], wanted: Wanted) -> Merge:
     """``old`` with the samples of the sessions. Raises ``ConfigurationError`` where they are of another chip."""
     found = [_chosen(one, wanted.case) for one in found]
-    accepted = (verdict.REGRESSED,) if wanted.reason else ()
-    new = gathering.from_sessions(found, chosen=wanted.metrics, accepted=accepted)
+    accepted = gathering.CHANGED if wanted.reason else (verdict.IMPROVED,)
+    known = {one.name for one in old.session} if old is not None else set()
+    new = gathering.from_sessions(found, chosen=wanted.metrics, accepted=accepted, known=known)
     if old is None:
         old = Baseline(vendor=new.vendor, chip=new.chip, hardware=new.hardware)
     outcome = Merge(old, warnings=_warnings(found))
@@ -86,8 +89,9 @@ def merge(old: Baseline | None, found: Sequence[SessionFiles], wanted: Wanted) -
         was, now = (" ".join(filter(None, (b.vendor, b.chip, b.hardware))) for b in (old, new))
         raise ConfigurationError(f"{old.origin or 'the baseline'} is of {was}, the sessions are of {now}")
     cases = {one.id: one for one in old.case}
+    ages = {one.name: one.date for one in [*old.session, *new.session]}
     for one in new.case:
-        cases[one.id] = _case(cases.get(one.id), _only(one, wanted.metrics), wanted, outcome)
+        cases[one.id] = _case(cases.get(one.id), _only(one, wanted.metrics), wanted, outcome, ages)
     session = _sources(old.session, [gathering.source(one) for one in found], cases.values())
     outcome.baseline = msgspec.structs.replace(old, session=session, case=list(cases.values()))
     return outcome
@@ -135,7 +139,9 @@ def _only(case: CaseBaseline, names: Sequence[str]) -> CaseBaseline:
     return msgspec.structs.replace(case, metric=kept)
 
 
-def _case(old: CaseBaseline | None, new: CaseBaseline, wanted: Wanted, outcome: Merge) -> CaseBaseline:
+def _case(
+    old: CaseBaseline | None, new: CaseBaseline, wanted: Wanted, outcome: Merge, ages: Mapping[str, str]
+) -> CaseBaseline:
     apart = gathering.differences(old, new) if old is not None else []
     if old is not None and apart and not wanted.reason:
         outcome.refused.append(
@@ -145,7 +151,7 @@ def _case(old: CaseBaseline | None, new: CaseBaseline, wanted: Wanted, outcome: 
     metric = {} if old is None or apart else dict(old.metric)
     for name in new.metric:
         before = old.metric.get(name) if old is not None else None
-        change = _metric(new, name, before, wanted, anew="; ".join(apart))
+        change = _metric(new, name, before, wanted, ages, anew="; ".join(apart))
         reason = _lowered(change, wanted)
         if reason:
             outcome.refused.append(reason)
@@ -153,22 +159,29 @@ def _case(old: CaseBaseline | None, new: CaseBaseline, wanted: Wanted, outcome: 
         metric[name] = change.new
     if old is None or apart:
         return msgspec.structs.replace(new, metric=metric)
-    return msgspec.structs.replace(gathering.joined(old, new), metric=metric)
+    return msgspec.structs.replace(gathering.joined(old, new, ages), metric=metric)
 
 
-def _metric(case: CaseBaseline, name: str, old: MetricBaseline | None, wanted: Wanted, anew: str) -> Change:
+def _metric(
+    case: CaseBaseline, name: str, old: MetricBaseline | None, wanted: Wanted, ages: Mapping[str, str], anew: str
+) -> Change:
     new = case.metric[name]
     if old is None:
         return Change(case.id, name, new.unit, new.better, None, msgspec.structs.replace(new, best=figure(new)))
     # A session that is in the file already is none that it could differ from.
-    before = [one for session, values in old.samples.items() if session not in new.samples for one in values]
+    before = {session: values for session, values in old.samples.items() if session not in new.samples}
     note = anew
     if not note and before:
         allowed = old.tolerance if old.tolerance is not None else gathering.tolerance(name, case.targets)
         decision = compare.decide(new.values, before, new.better, allowed)
         if decision.verdict in (verdict.REGRESSED, verdict.IMPROVED):
             note = decision.verdict
-    merged = msgspec.structs.replace(old, samples=new.samples) if note else gathering.with_samples(old, new.samples)
+        elif decision.change is not None and _loss(decision.change, new.better) > allowed:
+            # Few sessions cannot tell whether it is one; to become the baseline without a word it is too much.
+            note = verdict.REGRESSED
+    merged = (
+        msgspec.structs.replace(old, samples=new.samples) if note else gathering.with_samples(old, new.samples, ages)
+    )
     return Change(case.id, name, new.unit, new.better, old, _settled(old, merged, wanted), note)
 
 
@@ -192,6 +205,10 @@ def _worse(figure: float, than: float, better: str) -> bool:
     return figure < than if better == "higher" else figure > than
 
 
+def _loss(change: float, better: str) -> float:
+    return change if better == "lower" else -change
+
+
 def _lowered(change: Change, wanted: Wanted) -> str | None:
     """Why a change is refused without a reason: it is a regression, or the sum of small ones."""
     now, best, old = figure(change.new), change.new.best, change.old
@@ -203,10 +220,19 @@ def _lowered(change: Change, wanted: Wanted) -> str | None:
         return f"{where} regressed, {was:.6g} -> {now:.6g} {change.unit}: give a --reason to make that the baseline"
     if change.new.bound is not None and _worse(now, change.new.bound, change.better):
         return f"{where} is {now:.6g} {change.unit} and misses its bound of {change.new.bound:.6g}: give a --reason"
-    loss = (now / best - 1 if change.better == "lower" else 1 - now / best) if best > 0 else 0.0
+    # Beside a best of zero there is no ratio: whatever is worse is too much.
+    change_of = statistics.change(now, best) if best > 0 else None
+    loss = (
+        _loss(change_of, change.better)
+        if change_of is not None
+        else math.inf
+        if _worse(now, best, change.better)
+        else 0.0
+    )
     if loss > LOWERED:
+        how = f"{100 * loss:.1f} % " if math.isfinite(loss) else ""
         return (
-            f"{where} would be {100 * loss:.1f} % worse than the best it has been, {best:.6g} {change.unit}: more than "
+            f"{where} would be {how}worse than the best it has been, {best:.6g} {change.unit}: more than "
             f"{100 * LOWERED:g} % takes a --reason"
         )
     return None

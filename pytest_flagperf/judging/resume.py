@@ -1,7 +1,9 @@
 """``--resume SESSION``: valid results of an earlier session are taken, and only what it lacks is run.
 
-A result is taken where its code and its effective configuration are what would be run now. It moves into the new
-session with the files of its rounds, so that this is complete, and ``resumed.json`` beside it says where it is from.
+Every valid measurement is taken, also one that missed its target or regressed: whoever could have those alone run again
+would get the best of several. It has to be of the same code and configuration, on the same devices and data, with the
+same vendor file, environment and container. It moves into the new session with the files of its rounds, so that this is
+complete, and ``resumed.json`` beside it says where it is from. Where something runs again, its earlier rounds are told.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 
 import msgspec
@@ -20,31 +24,37 @@ from pytest_flagperf import sessions
 from pytest_flagperf import verdict
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.errors import LaunchFailed
+from pytest_flagperf.errors import Regressed
+from pytest_flagperf.judging import baselines
+from pytest_flagperf.judging.rounds import unaccounted
 from pytest_flagperf.result import Result
 
 
+if TYPE_CHECKING:
+    from pytest_flagperf.operators.case import ResolvedOperator
+    from pytest_flagperf.provision import Data
+    from pytest_flagperf.provision import Devices
+    from pytest_flagperf.session import Session
+
 RESUMED = "resumed.json"
-# What is not to be had again by running it again. A comparison is made anew, with the baseline of this session.
-TAKEN = (
-    verdict.PASSED,
-    verdict.IMPROVED,
-    verdict.INCONCLUSIVE,
-    verdict.NO_BASELINE,
-    verdict.NOT_COMPARABLE,
-    verdict.UNSUPPORTED,
-)
+# The event of the ledger that says which rounds of a test, which runs again, exist in earlier sessions.
+ELSEWHERE = "elsewhere"
+# No measurements, so that running them again is no second attempt. A comparison is made anew for what is taken.
+NOT_TAKEN = (verdict.INVALID,)
 
 
 @dataclass(frozen=True)
 class Offer:
     """What the earlier session has for a test: a result to take, or the reason why the test runs again.
 
-    Where it has nothing at all for the test, both are empty.
+    Where it has nothing at all for the test, both are empty. ``reason`` names the ``rounds`` that exist in earlier
+    sessions and do not count, also those of before the earlier one.
     """
 
     result: Result | None = None
     file: Path = Path()
     reason: str = ""
+    rounds: tuple[str, ...] = ()
 
 
 class Resume:
@@ -53,31 +63,96 @@ class Resume:
     def __init__(self, directory: Path) -> None:
         session = sessions.read(directory)
         self.name, self.directory = session.name, session.directory
+        self.hardware = baselines.hardware(session.description)
         pairs = zip(session.results, session.files, strict=True)
         self._recorded = {one.case.node_id: (one, path) for one, path in pairs if one.case.node_id}
+        self._ledger = sessions.ledger(session.directory)
 
-    def case(self, case: ResolvedCase, code: str, stack: Mapping[str, str], rounds: int) -> Offer:
-        """For a case that is to have ``rounds`` rounds or more."""
+    def case(
+        self,
+        case: ResolvedCase,
+        code: str,
+        stack: Mapping[str, str],
+        rounds: int,
+        *,
+        dataset: Data | None = None,
+        devices: Devices | None = None,
+        session: Session | None = None,
+    ) -> Offer:
+        """For a case that is to have ``rounds`` rounds or more, on what is here; what is not given is not compared."""
         recorded, path = self._recorded.get(case.node_id, (None, Path()))
         if recorded is None:
-            return Offer()
-        changed = _unusable(recorded, stack) or _changed_case(recorded, case, code)
-        if not changed and len(recorded.rounds) < rounds:
+            return self._absent(case.node_id)
+        changed = (
+            _unusable(recorded, stack)
+            or _other_place(recorded, case, self.hardware, devices, session)
+            or _other_data(recorded, dataset)
+            or _changed_case(recorded, case, code)
+        )
+        # Who misses its target or leaves its band ends early, and what is wrong needs no second look.
+        if not changed and recorded.error is None and len(recorded.rounds) < rounds:
             changed = f"it has {len(recorded.rounds)} of {rounds} rounds"
         return self._offer(recorded, path, changed)
 
-    def operator(self, node_id: str, code: str, stack: Mapping[str, str]) -> Offer:
+    def operator(
+        self,
+        node_id: str,
+        code: str,
+        stack: Mapping[str, str],
+        *,
+        case: ResolvedOperator | None = None,
+        devices: Devices | None = None,
+        session: Session | None = None,
+    ) -> Offer:
         """For a problem."""
         recorded, path = self._recorded.get(node_id, (None, Path()))
         if recorded is None:
-            return Offer()
-        changed = _unusable(recorded, stack) or _changed(recorded, code, "the problem or how it is measured")
+            return self._absent(node_id)
+        changed = (
+            _unusable(recorded, stack)
+            or _other_place(recorded, case, self.hardware, devices, session)
+            or _changed(recorded, code, "the problem or how it is measured")
+        )
         return self._offer(recorded, path, changed)
 
     def _offer(self, recorded: Result, path: Path, changed: str) -> Offer:
-        if changed:
-            return Offer(reason=f"not taken from session {self.name}: {changed}")
-        return Offer(recorded, path)
+        if not changed:
+            return Offer(recorded, path)
+        held = tuple(_told(one) for one in recorded.rounds)
+        before = [_earlier(note) for note in recorded.notes if _is_reason(note)]
+        rounds = (
+            *self._before(recorded.case.node_id),
+            *(f"{self.name}: {one}" for one in (*held, *self._beside(recorded))),
+        )
+        reason = f"not taken from session {self.name}: {changed}"
+        return Offer(reason=_with_rounds(reason, list(dict.fromkeys([*filter(None, before), *rounds]))), rounds=rounds)
+
+    def _absent(self, node_id: str) -> Offer:
+        """A test without a result: rounds of it may have been started all the same."""
+        started: dict[str, str] = {}
+        for line in self._ledger:
+            if line.get("test") == node_id and line.get("event") in ("round_start", "round_end"):
+                outcome = line.get("outcome", "not ended")
+                started[str(line.get("directory"))] = f"round {line.get('round')} (seed {line.get('seed')}, {outcome})"
+        rounds = (*self._before(node_id), *(f"{self.name}: {one}" for one in started.values()))
+        if not rounds:
+            return Offer()
+        return Offer(
+            reason=_with_rounds(f"not taken from session {self.name}: it has no result", rounds), rounds=rounds
+        )
+
+    def _before(self, node_id: str) -> list[str]:
+        """Rounds of still earlier sessions, which the earlier one knew of when it ran the test again."""
+        found = []
+        for line in self._ledger:
+            rounds = line.get("rounds")
+            if line.get("event") == ELSEWHERE and line.get("test") == node_id and isinstance(rounds, list):
+                found += [str(one) for one in rounds]
+        return list(dict.fromkeys(found))
+
+    def _beside(self, recorded: Result) -> list[str]:
+        """Rounds of the earlier session that its own result does not hold."""
+        return unaccounted(self._ledger, recorded)
 
     def note(self) -> str:
         """What a result says that was taken."""
@@ -114,6 +189,12 @@ def is_note(text: str) -> bool:
     return text.startswith("resumed: ")
 
 
+def source_of(result: Result) -> str:
+    """The session that a result was taken from; empty for one that was measured in its own."""
+    note = next(filter(is_note, result.notes), "")
+    return note.removeprefix("resumed: taken from session ").partition(", not run again")[0]
+
+
 def rounds_of(result: Result) -> list[dict[str, Any]]:
     """What the ledger says of the rounds of a result that was taken."""
     return [{"round": one.round, "seed": one.seed, "directory": one.directory} for one in result.rounds]
@@ -132,15 +213,103 @@ def _take_over(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
+_ROUNDS = "; rounds that exist there and do not count here: "
+
+
+def _with_rounds(reason: str, rounds: Sequence[str]) -> str:
+    return f"{reason}{_ROUNDS}{', '.join(rounds)}" if rounds else reason
+
+
+def _is_reason(note: str) -> bool:
+    return note.startswith("not taken from session ")
+
+
+def _earlier(note: str) -> str:
+    """The rounds that the note of an earlier session names."""
+    return note.partition(_ROUNDS)[2]
+
+
+def _told(one: results.RoundResult) -> str:
+    outcome = one.error.type if one.error is not None else "finished"
+    return f"round {one.round} (seed {one.seed}, {outcome})"
+
+
 def _unusable(recorded: Result, stack: Mapping[str, str]) -> str:
     """Why a recorded result is none to take, whatever would be run now; or an empty text."""
-    if recorded.verdict not in TAKEN or recorded.error is not None:
+    stopped = recorded.error is not None and recorded.error.type == Regressed.__name__
+    if recorded.verdict in NOT_TAKEN or (recorded.error is not None and not stopped):
         return f"it is {recorded.verdict} there"
     for name, text in stack.items():
         was = recorded.stack.get(name)
         if was not in (None, text):
             return f"{name} {was} then, {text} now"
     return ""
+
+
+def _other_place(
+    recorded: Result,
+    case: ResolvedCase | ResolvedOperator | None,
+    hardware: str,
+    devices: Devices | None,
+    session: Session | None,
+) -> str:
+    """In which vendor, device or surroundings a result differs from what is here, or an empty text."""
+    then = recorded.case
+    found: list[tuple[str, Any, Any]] = []
+    if case is not None:
+        found = [("vendor", then.vendor, case.vendor), ("stand-in device", then.stand_in, case.stand_in)]
+    if devices is not None and then.devices:
+        found.append(("vendor of the devices", then.vendor, devices.vendor))
+        if devices.wanted and len(then.devices) != devices.wanted:
+            found.append(("number of devices", len(then.devices), devices.wanted))
+        elif not {*then.devices} <= {*devices.available}:
+            return f"the devices were {_list(then.devices)}, and {_list(devices.available)} are available now"
+    if session is not None:
+        found += _other_surroundings(recorded, hardware, session)
+    return _first_difference(found)
+
+
+def _other_surroundings(recorded: Result, hardware: str, session: Session) -> list[tuple[str, Any, Any]]:
+    # The session module imports this one.
+    from pytest_flagperf.session import masked
+
+    then, framework = recorded.case, recorded.case.framework
+    chip = session.chip[0] if session.chip else None
+    found: list[tuple[str, Any, Any]] = [] if then.stand_in else [("chip", then.chip, chip)]
+    if chip is None and then.chip is None and hardware and session.gate.hardware:
+        found.append(("hardware", hardware, session.gate.hardware))
+    if then.vendor_file.get("sha256"):
+        found.append(("vendor file (sha256)", then.vendor_file["sha256"], session.vendor_file["sha256"]))
+    if then.kind == "operator":
+        # Its result does not hold them; that they are the same is for the digest of its code to tell.
+        return found
+    now = masked(session.vendor_environment(framework)) if framework in session.vendor.frameworks else {}
+    for name in sorted({*then.environment, *now}):
+        found.append((f"environment variable {name}", then.environment.get(name), now.get(name)))
+    image = session.options.container
+    found.append(("container image", then.container.get("image"), str(image) if image is not None else None))
+    return found
+
+
+def _other_data(recorded: Result, dataset: Data | None) -> str:
+    if dataset is None:
+        return ""
+    then, checksum = recorded.dataset, dataset.found.checksum if dataset.found else ""
+    found: list[tuple[str, Any, Any]] = [
+        ("dataset", then.name, dataset.name),
+        ("synthetic data", then.synthetic, dataset.synthetic),
+    ]
+    if then.checksum or checksum:
+        found.append((f"checksum of dataset {then.name}", then.checksum, checksum))
+    return _first_difference(found)
+
+
+def _first_difference(pairs: Sequence[tuple[str, Any, Any]]) -> str:
+    return next((f"{name} was {was!r}, is {now!r}" for name, was, now in pairs if was != now), "")
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
 
 
 def _changed_case(recorded: Result, case: ResolvedCase, code: str) -> str:

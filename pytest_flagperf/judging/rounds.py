@@ -77,22 +77,22 @@ def unaccounted(ledger: Iterable[Mapping[str, Any]], result: Result) -> list[str
 
     ``ledger`` are the lines of ``ledger.jsonl``. Other tests may run the same case: their rounds are theirs.
     """
-    held = {_place(one.directory) for one in result.rounds}
-    own = {place[0] for place in held}
+    held = {place(one.directory) for one in result.rounds}
+    own = {one[0] for one in held}
     found: dict[tuple[str, ...], str] = {}
     for line in ledger:
-        place = _place(str(line.get("directory")))
-        same_test = line.get("test", result.case.node_id) == result.case.node_id or place[0] in own
-        if line.get("case") != result.case.id or not same_test or place in held:
+        at = place(str(line.get("directory")))
+        same_test = line.get("test", result.case.node_id) == result.case.node_id or at[0] in own
+        if line.get("case") != result.case.id or not same_test or at in held:
             continue
         if line.get("event") == "round_start":
-            found[place] = f"{'/'.join(place)} (seed {line.get('seed')}, not ended)"
-        elif line.get("event") == "round_end" and place in found:
-            found[place] = f"{'/'.join(place)} (seed {line.get('seed')}, {line.get('outcome')})"
+            found[at] = f"{'/'.join(at)} (seed {line.get('seed')}, not ended)"
+        elif line.get("event") == "round_end" and at in found:
+            found[at] = f"{'/'.join(at)} (seed {line.get('seed')}, {line.get('outcome')})"
     return list(found.values())
 
 
-def _place(directory: str) -> tuple[str, ...]:
+def place(directory: str) -> tuple[str, ...]:
     """``<case directory>``, ``round<k>``: the same in a session that was copied."""
     return PurePath(directory).parts[-2:]
 

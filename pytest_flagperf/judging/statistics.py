@@ -1,7 +1,8 @@
 """What samples say: a figure with its interval, and the difference between two sets of them.
 
 Standard library only. A sample is the figure of one round, or of one session of an operator: within a run the times
-of single steps and calls hang together, and their number proves nothing about the next run.
+of single steps and calls hang together, and their number proves nothing about the next run. Nor do the rounds of one
+session prove much about the next session.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ OLYMPIC = 5
 
 # New rounds that spread more than the baseline, at this level of an F test, are not pooled with it.
 _UNEQUAL = 0.001
+
+# Degrees of freedom of a variance that was not estimated: Student's t is the normal distribution by then.
+_KNOWN = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -85,21 +89,6 @@ def median(samples: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """The narrowest symmetric pair of order statistics that holds the median with ``confidence``, whatever the
-    distribution; ``None`` where even lowest and highest do not (fewer than 6 samples for 95 %).
-    """
-    ordered = sorted(samples)
-    count = len(ordered)
-    outside, found = 0.0, None
-    for rank in range(count // 2):
-        outside += 2 * math.comb(count, rank) / 2**count
-        if 1 - outside < confidence:
-            break
-        found = (ordered[rank], ordered[count - 1 - rank])
-    return found
-
-
 def mean(samples: Sequence[float]) -> float:
     """The arithmetic mean."""
     return math.fsum(samples) / len(samples)
@@ -118,22 +107,45 @@ def cv(samples: Sequence[float]) -> float | None:
     return deviation(samples) / mean(samples)
 
 
-def compare_samples(measured: Sequence[float], baseline: Sequence[float], confidence: float = 0.99) -> Difference:
-    """How much ``measured`` differs from ``baseline``; all samples above zero, three or more in all.
+def change(now: float, before: float) -> float | None:
+    """By how much a figure differs from what it was, as a ratio less 1; ``None`` where it was zero."""
+    return now / before - 1 if before else None
 
-    The logarithms are compared, so that twice and half are as far from 1. Student's t with the variance of both; where
-    the new samples spread more than the baseline's, which an F test at 0.1 % tells, Welch's, which trusts the new ones
-    alone for their part. Raises ``ValueError`` for samples that have no logarithm, or too few of them.
+
+def compare_samples(
+    measured: Sequence[float],
+    baseline: Sequence[Sequence[float]],
+    confidence: float = 0.99,
+    *,
+    assumed: float | None = None,
+) -> Difference:
+    """How much ``measured``, the rounds of one session, differs from ``baseline``, the rounds of several, session by
+    session; all samples above zero.
+
+    The logarithms are compared, so that twice and half are as far from 1. Sessions lie apart by more than their rounds
+    do: the variance is that of the means of the stored sessions, with one degree of freedom less than there are of
+    them, and one more session is predicted. Where the new session has fewer rounds than the stored ones, or rounds
+    that spread more, which an F test at 0.1 % tells, their variance is added, and the degrees of freedom are those of
+    Welch and Satterthwaite.
+
+    With ``assumed``, the standard deviation of a session's logarithm, that stands for the sessions', of which there
+    are too few to know; the rounds are then taken together (Student's t), or apart where theirs spread more (Welch's).
+    Raises ``ValueError`` for samples that have no logarithm, or too few of them.
     """
-    if not measured or not baseline or len(measured) + len(baseline) < 3:
-        raise ValueError("two samples on one side and one on the other are the fewest that can be compared")
-    if min(*measured, *baseline) <= 0:
+    stored = [session for session in baseline if session]
+    every = [one for session in stored for one in session]
+    if not measured or not every or len(measured) + len(every) < 3 or (assumed is None and len(stored) < 2):
+        raise ValueError("two sessions, or else three samples, are the fewest that can be compared")
+    if min(*measured, *every) <= 0:
         raise ValueError("a sample is not above zero: it has no ratio")
-    new, old = [math.log(one) for one in measured], [math.log(one) for one in baseline]
-    centre = mean(new) - mean(old)
-    error, degrees, test = _standard_error(new, old)
+    new, old = [math.log(one) for one in measured], [[math.log(one) for one in session] for session in stored]
+    means = [mean(session) for session in old]
+    centre = mean(new) - (mean(means) if assumed is None else mean([one for session in old for one in session]))
+    error, degrees, test = _of_sessions(new, old, means) if assumed is None else _of_rounds(new, old, assumed)
     wide = t_quantile((1 + confidence) / 2, degrees) * error
-    narrow = t_quantile(CONFIDENCE, degrees) * error
+    # Within the tolerance is for the rounds to say where nobody knows the sessions: it is what these may lie apart.
+    within = _of_rounds(new, old, 0.0) if assumed is not None else (error, degrees, test)
+    narrow = t_quantile(CONFIDENCE, within[1]) * within[0]
     return Difference(
         change=math.expm1(centre),
         low=_ratio(centre - wide),
@@ -151,18 +163,54 @@ def _ratio(logarithm: float) -> float:
     return math.expm1(min(logarithm, 100.0))
 
 
-def _standard_error(new: Sequence[float], old: Sequence[float]) -> tuple[float, float, str]:
-    """Of the difference of the means, with its degrees of freedom and the test's name."""
-    n, m = len(new), len(old)
-    first, second = _squares(new), _squares(old)
+def _of_sessions(
+    new: Sequence[float], old: Sequence[Sequence[float]], means: Sequence[float]
+) -> tuple[float, float, str]:
+    """The standard error of a session's mean beside those of others, its degrees of freedom, and the test's name."""
+    count = len(means)
+    parts = [(deviation(means) ** 2 * (1 + 1 / count), count - 1)]
+    within, degrees = _within(old)
+    rounds = 1 / mean([1 / len(session) for session in old])
+    own = deviation(new) ** 2 if len(new) > 1 else 0.0
+    # Of sessions of one round each the spread of the rounds is not more than that of the sessions.
+    usual, of = (within, degrees) if degrees else (deviation(means) ** 2, count - 1)
+    if own > 0 and (usual == 0 or f_survival(own / usual, len(new) - 1, of) < _UNEQUAL):
+        parts.append((own / len(new), len(new) - 1))
+        return (*_satterthwaite(parts), "Welch's t")
+    if len(new) < rounds and within > 0:
+        parts.append((within * (1 / len(new) - 1 / rounds), degrees))
+    return (*_satterthwaite(parts), "Student's t")
+
+
+def _of_rounds(new: Sequence[float], old: Sequence[Sequence[float]], assumed: float) -> tuple[float, float, str]:
+    """The same of rounds taken together, and sessions whose deviation is ``assumed``."""
+    every = [one for session in old for one in session]
+    between = assumed**2 * (1 + 1 / len(old))
+    n, m = len(new), len(every)
+    first, second = _squares(new), _squares(every)
     if n > 1 and m > 1 and first > 0:
         var_new, var_old = first / (n - 1), second / (m - 1)
         if var_old == 0 or f_survival(var_new / var_old, n - 1, m - 1) < _UNEQUAL:
-            a, b = var_new / n, var_old / m
-            degrees = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1))
-            return math.sqrt(a + b), degrees, "Welch's t"
+            parts = [(var_new / n, n - 1), (var_old / m, m - 1), (between, _KNOWN)]
+            return (*_satterthwaite(parts), "Welch's t")
     degrees = n + m - 2
-    return math.sqrt((first + second) / degrees * (1 / n + 1 / m)), degrees, "Student's t"
+    parts = [((first + second) / degrees * (1 / n + 1 / m), degrees), (between, _KNOWN)]
+    return (*_satterthwaite(parts), "Student's t")
+
+
+def _satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The root of the sum of variances, and its degrees of freedom of those of each."""
+    total = math.fsum(variance for variance, _ in parts)
+    if total == 0:
+        return 0.0, parts[0][1]
+    spent = math.fsum((variance / total) ** 2 / degrees for variance, degrees in parts if variance)
+    return math.sqrt(total), min(1 / spent, _KNOWN)
+
+
+def _within(sessions: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """The variance of rounds about the mean of their session, and its degrees of freedom; 0 of sessions of one."""
+    degrees = sum(len(session) - 1 for session in sessions)
+    return (math.fsum(map(_squares, sessions)) / degrees if degrees else 0.0), degrees
 
 
 def _squares(samples: Sequence[float]) -> float:

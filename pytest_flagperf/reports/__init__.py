@@ -1,6 +1,7 @@
 """Reports: each reads Results, none computes.
 
 Which of them are active depends on the plugins that are there: a missing one costs nothing and breaks nothing.
+``flagperf`` imports this package for its help: what brings pytest with it is imported where it is used.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from pytest_flagperf import words
-
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_flagperf.judging.derived import Derived
 
 
 def start(config: pytest.Config) -> None:
     """Register the reports of the process that runs tests."""
+    from pytest_flagperf import words
     from pytest_flagperf.reports import junit
     from pytest_flagperf.reports.progress import Progress
 
@@ -50,6 +50,7 @@ def finish(
 ) -> None:
     """Write what belongs to the session as a whole; called in the controller only."""
     from pytest_flagperf import result
+    from pytest_flagperf import words
 
     # A case's directory is in the session's, one of operators is <session>/operators/<worker>.
     session_directory = (
@@ -73,6 +74,7 @@ def finish(
 
 
 def _write_derived(config: pytest.Config, session: Path, directories: Mapping[str, Path]) -> None:
+    from pytest_flagperf import words
     from pytest_flagperf.judging import derived as figures
     from pytest_flagperf.judging import requirements
 

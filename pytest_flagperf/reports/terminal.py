@@ -13,6 +13,7 @@ from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.judging import derived as figures
 from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import resume
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.progress import printable
 from pytest_flagperf.result import Result
 from pytest_flagperf.result import read_result
@@ -177,6 +178,8 @@ def quality(result: Result) -> str:
         if not target.met:
             sign = {"<=": ">", ">=": "<"}[sign]
         found = "-" if target.value is None else f"{target.value:.4f}"
+        if target.value is not None and target.value != target.bound and float(found) == target.bound:
+            found = reading.figure(target.value, target.bound)
         cells.append(f"{target.metric} {found} {sign} {target.bound:g}")
     return ", ".join(cells)
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pytest_flagperf import metrics
 from pytest_flagperf import result as results
+from pytest_flagperf.judging import rounds as judging
 
 
 CASE_ID = "toy-throughput-pytorch-fp32-1x1-lite"
@@ -66,7 +66,7 @@ def make_result(
     return results.Result(
         case=results.CaseInfo(**info),
         verdict=verdict,
-        metrics=results.with_units(metrics.summarize([{n: v.value for n, v in r.metrics.items()} for r in rounds])),
+        metrics=results.with_units(judging.of_rounds(rounds)[0]),
         targets=targets,
         rounds=[] if operator is not None else rounds,
         configuration={k: results.SettingResult(v, "case") for k, v in (configuration or {"seed": 1}).items()},

@@ -200,7 +200,6 @@ def test_a_session_is_a_baseline_and_several_in_a_directory_are_one(write_sessio
     [
         ({"verdict": "invalid"}, "the measurement is invalid"),
         ({"verdict": "missed"}, "a target was missed"),
-        ({"verdict": "regressed"}, "it regressed"),
         ({"verdict": "wrong"}, "the kernel's answer is wrong"),
         ({"stand_in": "cpu"}, "cpu stood in"),
         ({"metrics": {}}, "nothing was measured"),
@@ -219,11 +218,11 @@ def test_sessions_of_two_chips_are_no_baseline(write_session):
         gathering.from_sessions(sessions.read_all(paths))
 
 
-def test_the_newest_forty_samples_are_kept():
-    metric = baselines.MetricBaseline("s", "lower", {"a": [1.0] * 30, "b": [2.0] * 5})
+def test_the_newest_hundred_samples_are_kept():
+    metric = baselines.MetricBaseline("s", "lower", {"a": [1.0] * 90, "b": [2.0] * 5})
     found = gathering.with_samples(metric, {"c": [3.0] * 10})
-    assert {name: len(samples) for name, samples in found.samples.items()} == {"a": 25, "b": 5, "c": 10}
-    assert gathering.with_samples(metric, {"c": [3.0] * 50}).samples == {"c": [3.0] * 40}
+    assert {name: len(samples) for name, samples in found.samples.items()} == {"a": 85, "b": 5, "c": 10}
+    assert gathering.with_samples(metric, {"c": [3.0] * 120}).samples == {"c": [3.0] * 100}
 
 
 def test_a_session_that_is_merged_again_counts_once():
@@ -238,3 +237,45 @@ def test_few_metrics_are_judged_where_nobody_chose():
     assert gathering.judged(make_result(figures)) == ["p_train", "memory_peak"]
     case = gathering.of_result(make_result(figures), "s", chosen=["power"])
     assert list(case.metric) == ["p_train", "memory_peak", "power"]
+
+
+def test_a_result_that_was_resumed_is_in_a_baseline_once(write_session):
+    note = "resumed: taken from session monday, not run again"
+    monday, other = make_result({"p_train": [100.0] * 5}), make_result({"p_train": [101.0] * 5})
+    write_session("monday", monday, started=1.0)
+    taken = replaced(monday, notes=[note])
+    write_session("tuesday", taken, started=2.0)
+    # Taken from there once more: neither its note nor its session says where it was measured.
+    write_session("wednesday", replaced(monday, notes=[note.replace("monday", "tuesday")]), started=3.0)
+    write_session("thursday", other, started=4.0)
+    found = gathering.from_sessions(sessions.read_all([write_session("friday", other, started=5.0).parent]))
+    samples = found.case[0].metric["p_train"].samples
+    assert list(samples) == ["monday", "thursday", "friday"]
+    alone = gathering.from_sessions(
+        [one for one in sessions.read_all([write_session("x").parent]) if one.name == "tuesday"]
+    )
+    assert list(alone.case[0].metric["p_train"].samples) == ["tuesday"]
+
+
+def test_what_regressed_and_what_improved_is_left_out_of_a_directory_of_sessions_alike(write_session):
+    for name, verdict in (("monday", "passed"), ("tuesday", "regressed"), ("wednesday", "improved")):
+        path = write_session(name, make_result({"p_train": [100.0]}, verdict=verdict))
+    found = baselines.find(path.parent, vendor="acme", chip="A1")
+    assert list(found.case[0].metric["p_train"].samples) == ["monday"]
+    # Who names a session means that one.
+    assert baselines.find(path, vendor="acme", chip="A1").case[0].metric["p_train"].values == [100.0]
+
+
+def test_the_newest_samples_are_those_of_the_newest_sessions_in_whatever_order_they_come():
+    metric = baselines.MetricBaseline("samples/s", "higher", {"march": [1.0] * 90})
+    ages = {"january": "2026-01-02", "march": "2026-03-02"}
+    found = gathering.with_samples(metric, {"january": [2.0] * 30}, ages)
+    assert {name: len(values) for name, values in found.samples.items()} == {"january": 10, "march": 90}
+    assert list(found.samples) == ["january", "march"]
+
+
+def test_a_curve_with_a_figure_that_is_none_is_refused(tmp_path):
+    text = baselines.text(baselines.Baseline("acme", "A1", case=[baselines.CaseBaseline("a")]))
+    (tmp_path / "A1.toml").write_text(text + '\n[case.curve."x round 1"]\nepoch = [1.0]\ntop1 = [nan]\n')
+    with pytest.raises(ConfigurationError, match=r"curve\.x round 1: a figure is infinite or NaN"):
+        baselines.load(tmp_path / "A1.toml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import gathering
+from pytest_flagperf.judging import statistics
 from pytest_flagperf.result import ComparisonResult
 from pytest_flagperf.result import SpreadResult
 from tests.conftest import ROOT
@@ -27,8 +29,20 @@ def noisy(count, level=100.0, seed=1, spread=0.01):
 TWENTY = noisy(20)
 
 
+def in_sessions(values, count=5):
+    """The samples dealt out to sessions."""
+    return {f"session {k}": list(values[k::count]) for k in range(count)}
+
+
+FIVE_SESSIONS = in_sessions(TWENTY)
+
+
 def baseline(result, **changes):
+    """A result as a baseline; twenty samples of it as those of five sessions."""
     case = gathering.of_result(result, "before")
+    for name, metric in case.metric.items():
+        if len(metric.values) == 20:
+            case.metric[name] = msgspec.structs.replace(metric, samples=in_sessions(metric.values))
     kept = {"vendor": result.case.vendor, "chip": result.case.chip or "", "origin": "acme/baselines/A1.toml"}
     return baselines.Baseline(**{**kept, "case": [case], **changes})
 
@@ -45,7 +59,7 @@ def test_the_same_speed_passes_and_a_slowdown_beyond_noise_regresses():
     assert one.change == pytest.approx(one.value / one.baseline - 1)
     assert one.interval[0] < one.change < one.interval[1] < 0
     assert (one.source, one.tolerance, len(one.samples)) == ("acme/baselines/A1.toml", 0.05, 20)
-    assert "Student's t on the logarithms of 5 new and 20 stored samples" in one.method
+    assert "Student's t on the logarithms of 5 new and 20 stored samples of 5 sessions" in one.method
 
 
 def test_the_examples_of_the_documentation_are_judged_as_it_says():
@@ -56,7 +70,7 @@ def test_the_examples_of_the_documentation_are_judged_as_it_says():
         example = re.fullmatch(r"\| ([\d. ]+) \| (\w+) \| (-[\d.]+) %, interval (-[\d.]+) .. ([+-][\d.]+) % \|", line)
         if example:
             new, verdict, *figures = example.groups()
-            one = compare.decide([float(value) for value in new.split()], stored, "higher", 0.05)
+            one = compare.decide([float(value) for value in new.split()], in_sessions(stored), "higher", 0.05)
             found[new] = one.verdict == verdict
             expected = [float(figure) for figure in figures]
             shown = [round(100 * figure, 1 if abs(figure) < 0.1 else 0) for figure in (one.change, *one.interval)]
@@ -75,7 +89,7 @@ def test_faster_is_better_of_a_rate_and_worse_of_a_duration():
 
 
 def test_a_difference_that_is_certain_and_small_is_no_alarm():
-    exact = [100.0 + 0.001 * k for k in range(20)]
+    exact = in_sessions([100.0 + 0.001 * k for k in range(20)])
     found = compare.decide([98.5] * 5, exact, "higher", 0.05)
     assert found.verdict == "passed"
     assert found.interval[1] < 0, "the change itself is beyond doubt"
@@ -85,23 +99,55 @@ def test_a_difference_that_is_certain_and_small_is_no_alarm():
 def test_rounds_that_spread_too_much_to_tell_are_inconclusive():
     wild = [80.0, 125.0, 97.0, 110.0, 84.0]
     assert compare.decide(wild, TWENTY, "higher", 0.05).verdict == "inconclusive"
+    assert compare.decide(wild, FIVE_SESSIONS, "higher", 0.05).verdict == "inconclusive"
 
 
-def test_a_small_baseline_raises_no_alarm_within_its_tolerance():
-    # 4 % with little noise: material of twenty samples, not of five.
-    new, few = noisy(5, 96, seed=3, spread=0.002), noisy(5, seed=4, spread=0.002)
-    assert compare.decide(new, few, "higher", 0.05).verdict == "passed"
-    assert compare.decide(new, noisy(20, seed=4, spread=0.002), "higher", 0.05).verdict == "regressed"
+def test_a_baseline_of_few_sessions_raises_no_alarm_within_its_tolerance():
+    # 4 % with little noise: material beside five sessions, not beside one, however many rounds that has.
+    new, stored = noisy(5, 96, seed=3, spread=0.002), noisy(20, seed=4, spread=0.002)
+    assert compare.decide(new, stored, "higher", 0.05).verdict == "passed"
+    assert compare.decide(new, in_sessions(stored), "higher", 0.05).verdict == "regressed"
+
+
+def test_rounds_of_one_session_do_not_say_how_far_sessions_lie_apart():
+    # 7 % beyond all noise of the rounds: two sessions of the same may be as far apart.
+    new, stored = noisy(5, 93, seed=3, spread=0.001), noisy(20, seed=4, spread=0.001)
+    found = compare.decide(new, stored, "higher", 0.05)
+    assert found.verdict == "inconclusive"
+    assert found.interval[0] < 0 < found.interval[1]
+    assert "of 1 session, 99 % interval; sessions are few" in found.method
+    assert compare.decide([0.9 * one for one in new], stored, "higher", 0.05).verdict == "regressed"
+
+
+def test_sessions_that_lie_apart_are_no_alarm_though_their_rounds_agree():
+    levels = [97.0, 103.0, 99.0, 101.0, 100.0]
+    stored = {f"session {k}": noisy(4, level, seed=k, spread=0.001) for k, level in enumerate(levels)}
+    new = noisy(5, 96.0, seed=9, spread=0.001)
+    assert compare.decide(new, stored, "higher", 0.05).verdict == "inconclusive"
+    together = [one for session in stored.values() for one in session]
+    apart = statistics.compare_samples(new, [together], assumed=0.0)
+    assert apart.high < 0, "as one session's rounds they would have been an alarm"
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(100, "passed"), (104.9, "passed"), (107, "inconclusive"), (111, "regressed"), (93, "passed"), (89, "improved")],
+    [(100, "passed"), (104.9, "passed"), (107, "inconclusive"), (200, "inconclusive"), (50, "passed")],
 )
-def test_one_sample_against_one_is_judged_by_the_tolerance_alone(value, expected):
-    found = compare.decide([value], [100.0], "lower", 0.05)
-    assert (found.verdict, found.interval) == (expected, None)
-    assert "1 new and 1 stored samples are too few" in found.method
+@pytest.mark.parametrize("stored", [[100.0], [100.0] * 4])
+def test_fewer_than_six_samples_are_judged_by_the_tolerance_and_raise_no_alarm(value, expected, stored):
+    for sessions in (stored, in_sessions(stored, len(stored))):
+        found = compare.decide([value], sessions, "lower", 0.05)
+        assert (found.verdict, found.interval) == (expected, None)
+        assert f"1 new and {len(stored)} stored samples" in found.method
+        assert "are too few" in found.method
+
+
+def test_what_no_file_keeps_the_digits_of_does_not_differ():
+    result = make_result({"memory_peak": [3.14159265358] * 5})
+    metric = baselines.MetricBaseline("GiB", "lower", in_sessions([3.141593] * 20), tolerance=0.0)
+    case = baselines.CaseBaseline(**_conditions(result), metric={"memory_peak": metric})
+    (one,) = compare.judge(result, baseline(result, case=[case]))
+    assert one.verdict == "passed"
 
 
 def test_the_tolerance_is_that_of_the_baseline_file_and_else_of_the_metric():
@@ -207,9 +253,10 @@ def test_a_case_and_a_metric_that_the_baseline_lacks_are_said_to_have_none():
 def test_a_metric_that_is_not_measured_any_more_is_told():
     before = make_result({"p_train": TWENTY, "memory_peak": TWENTY})
     found = {one.metric: one for one in compare.judge(make_result({"p_train": TWENTY}), baseline(before))}
-    assert found["memory_peak"].verdict == "not comparable"
+    assert found["memory_peak"].verdict == "inconclusive"
     assert found["memory_peak"].reasons == ["it was not measured this time"]
     assert found["memory_peak"].value is None
+    assert compare.overall("passed", list(found.values())) == "inconclusive", "what else passed does not hide it"
 
 
 def test_nothing_is_compared_without_a_baseline_or_without_a_measurement():
@@ -262,17 +309,23 @@ def test_the_verdict_of_a_result_is_the_worst_of_its_targets_and_comparisons(own
     assert compare.overall(own, comparisons(*compared)) == expected
 
 
-def test_false_alarms_are_rare_and_five_percent_are_seen():
-    """What ``benchmarks/gate.py`` measures, in small: the two bounds at a spread of 2 %, five rounds against twenty."""
+@pytest.mark.parametrize("between", [0.0, 0.02])
+@pytest.mark.parametrize("count", [1, 4, 10])
+def test_false_alarms_are_rare_however_far_sessions_lie_apart(between, count):
+    """What ``benchmarks/gate.py`` measures, in small: five rounds beside sessions of five, a spread of 2 %."""
     same, slower = [], []
-    for seed in range(1000):
-        stored, new = noisy(20, seed=seed, spread=0.02), noisy(5, seed=seed + 5000, spread=0.02)
+    for seed in range(600):
+        chance = random.Random(seed)
+        level = [100 * (1 + chance.gauss(0, between)) for _ in range(count + 1)]
+        stored = {str(k): noisy(5, level[k], seed=seed * 99 + k, spread=0.02) for k in range(count)}
+        new = noisy(5, level[-1], seed=seed + 10**6, spread=0.02)
         same.append(compare.decide(new, stored, "lower", 0.05).verdict)
         slower.append(compare.decide([1.05 * one for one in new], stored, "lower", 0.05).verdict)
-    assert same.count("regressed") <= 15
-    assert same.count("passed") >= 970
-    assert slower.count("regressed") >= 950
-    assert slower.count("improved") == 0
+    assert same.count("regressed") <= 12
+    assert same.count("improved") <= 12
+    assert slower.count("improved") <= 2
+    if between == 0.0 and count == 10:
+        assert slower.count("regressed") >= 570
 
 
 figures = st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300), min_size=1)
@@ -296,6 +349,47 @@ def test_the_same_samples_never_regress(new, stored):
 
 def test_equal_zeros_pass_and_other_figures_without_a_ratio_are_told():
     assert compare.decide([0.0, 0.0], [0.0] * 8, "lower", 0.05).verdict == "passed"
-    found = compare.decide([1.0], [0.0], "lower", 0.05)
-    assert found.verdict == "not comparable"
+    found = compare.decide([-1.0], [1.0], "lower", 0.05)
+    assert found.verdict == "inconclusive"
     assert "not above zero" in found.reasons[0]
+    assert compare.decide([0.0, 1.0], [1.0] * 8, "higher", 0.05).verdict == "inconclusive"
+
+
+def test_a_rate_that_fell_to_zero_and_a_duration_that_rose_from_it_regressed():
+    fell = compare.decide([0.0] * 5, [100.0] * 5, "higher", 0.05)
+    assert (fell.verdict, fell.change, fell.reasons) == ("regressed", -1.0, ("it fell to zero",))
+    rose = compare.decide([1.0], [0.0], "lower", 0.05)
+    assert (rose.verdict, rose.change, rose.reasons) == ("regressed", None, ("it was zero",))
+    assert compare.decide([1.0], [0.0], "higher", 0.05).verdict == "improved"
+    # Nothing takes no time at all.
+    assert compare.decide([0.0], [1.0], "lower", 0.05).verdict == "inconclusive"
+
+
+def twice(first, second):
+    """What comes of an operator that was measured twice, at these times beside 20 sessions at 100."""
+    facts = {"problem": {"family": "gemm"}}
+    stored = baseline(make_result({"time": [100.0]}, kind="operator", operator=facts))
+    stored.case[0].metric["time"] = baselines.MetricBaseline("µs", "lower", in_sessions(TWENTY, 20))
+    found = []
+    for value in (first, second):
+        result = make_result({"time": [value]}, kind="operator", operator=facts)
+        one = compare.judge(result, stored)
+        found.append(replaced(result, comparisons=one, verdict=compare.overall("passed", one)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [(110, 111, "regressed"), (110, 100, "inconclusive"), (90, 91, "improved"), (90, 110, "inconclusive")],
+)
+def test_an_operator_is_called_worse_where_two_measurements_say_so(first, second, expected):
+    before, again = twice(first, second)
+    assert compare.alarming(before)
+    found = compare.settled(before, again)
+    assert (found.verdict, found.metrics["time"].value) == (expected, second)
+    assert found.comparisons[0].reasons[-1].startswith(f"measured twice in this session: {before.verdict} (")
+
+
+def test_an_operator_that_looks_as_before_is_not_measured_again():
+    assert not compare.alarming(twice(100, 100)[0])
+    assert not compare.alarming(make_result({"p_train": [1.0]}, verdict="regressed")), "a model's case has rounds"

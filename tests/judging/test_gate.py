@@ -12,13 +12,16 @@ import pytest
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import Regressed
 from pytest_flagperf.errors import Undecided
+from pytest_flagperf.errors import WrongResult
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import gathering
+from pytest_flagperf.judging import kept as kept_baselines
 from pytest_flagperf.judging.baselines import Baseline
 from pytest_flagperf.options import Options
 from pytest_flagperf.perflog import Event
 from pytest_flagperf.result import ComparisonResult
+from pytest_flagperf.result import ErrorResult
 from pytest_flagperf.result import Result
 from tests.judging.conftest import make_result
 
@@ -27,19 +30,34 @@ STEADY = [100.0, 100.5, 99.5, 100.2, 99.8, 100.1, 99.9, 100.3, 99.7, 100.0]
 
 
 @pytest.fixture
-def gate_of(tmp_path: Path) -> Callable[..., gate.Gate]:
+def told() -> list[dict[str, object]]:
+    """The lines of the session's ledger."""
+    return []
+
+
+@pytest.fixture
+def gate_of(tmp_path: Path, told: list[dict[str, object]]) -> Callable[..., gate.Gate]:
     """A session's gate; ``own`` is the vendor's file for the chip, ``asked`` what ``--baseline`` names."""
 
-    def make(*, own: Baseline | None = None, asked: Baseline | None = None, **options: object) -> gate.Gate:
+    def make(
+        *, own: Baseline | None = None, asked: Baseline | None = None, resume: object = None, **options: object
+    ) -> gate.Gate:
         if own is not None:
             baselines.write(tmp_path / "vendors" / "acme" / "baselines" / "A1.toml", own)
         if asked is not None:
             baselines.write(tmp_path / "asked.toml", asked)
+        if asked is not None:
+            options["baseline"] = tmp_path / "asked.toml"
         session = SimpleNamespace(
-            options=Options(baseline=tmp_path / "asked.toml" if asked is not None else None, **options),
+            options=Options(**options),
             vendor=SimpleNamespace(name="acme"),
             vendor_directories=[tmp_path / "vendors"],
             devices_and_host={},
+            name="now",
+            resume=resume,
+            directory=tmp_path / "session",
+            open=lambda: tmp_path / "session",
+            ledger=lambda event, **record: told.append({"event": event, **record}),
         )
         return gate.Gate(session)
 
@@ -49,6 +67,40 @@ def gate_of(tmp_path: Path) -> Callable[..., gate.Gate]:
 def of(*found: Result) -> Baseline:
     """A baseline of results."""
     return Baseline("acme", "A1", case=[gathering.of_result(one, "before") for one in found])
+
+
+def test_the_baseline_that_judged_is_kept_in_the_session(gate_of, tmp_path, told):
+    own = of(make_result({"p_train": STEADY}))
+    found = gate_of(own=own)
+    found.judged(make_result({"p_train": STEADY[:5]}))
+    found.judged(make_result({"p_train": STEADY[:5]}, id="another"))
+    (kept,) = kept_baselines.read(tmp_path / "session", "acme", "A1")
+    assert kept.problem == ""
+    assert kept.baseline == found.baseline(make_result({"p_train": STEADY}))
+    assert kept_baselines.read(tmp_path / "session", "acme", None) == []
+    assert [(line["event"], line["file"]) for line in told] == [("baseline", kept.path.name)]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b'{"vendor": "\xff"}', b'{"vendor": "acme"}'])
+def test_a_kept_baseline_that_was_edited_is_none(gate_of, tmp_path, content):
+    gate_of(own=of(make_result({"p_train": STEADY}))).judged(make_result({"p_train": STEADY[:5]}))
+    (path,) = (tmp_path / "session" / "baselines").iterdir()
+    path.write_bytes(content)
+    (kept,) = kept_baselines.read(tmp_path / "session", "acme", "A1")
+    assert (kept.baseline, kept.problem) == (None, "its digest is not that of its name: it was edited")
+
+
+def test_a_wrong_answer_of_an_earlier_session_stays_one():
+    result = make_result({"time": [1.0]}, verdict="wrong", operator={"id": "x"})
+    found = gate.complaint(msgspec.structs.replace(result, notes=["off by 3"]), "gemm", Path("/s"), "pass")
+    assert isinstance(found, WrongResult)
+    assert "off by 3" in str(found)
+
+
+def test_a_run_that_was_stopped_in_an_earlier_session_is_not_judged_anew(gate_of):
+    stopped = make_result({"p_train": [50.0]}, verdict="regressed")
+    stopped = msgspec.structs.replace(stopped, metrics={}, error=ErrorResult("Regressed", "stopped early"))
+    assert gate_of(own=of(make_result({"p_train": STEADY}))).judged(stopped) == stopped
 
 
 def test_without_any_baseline_nothing_is_compared(gate_of):
@@ -86,6 +138,14 @@ def test_a_result_that_was_compared_before_is_compared_anew(gate_of):
     )
     judged = gate_of(own=own).judged(before)
     assert (judged.verdict, [one.verdict for one in judged.comparisons]) == ("passed", ["passed"])
+
+
+def test_neither_the_running_session_nor_the_resumed_one_is_a_baseline_for_itself(gate_of, tmp_path, write_session):
+    for name in ("before", "resumed", "now"):
+        write_session(name, make_result({"p_train": STEADY}))
+    found = gate_of(baseline=tmp_path / "sessions", resume=SimpleNamespace(name="resumed"))
+    baseline = found.baseline(make_result({"p_train": STEADY}))
+    assert [one.name for one in baseline.session] == ["before"]
 
 
 def test_a_malformed_file_that_is_asked_for_is_found_before_anything_runs(gate_of, tmp_path):

@@ -193,11 +193,11 @@ def test_what_is_not_decided_passes_with_its_verdict_or_fails_where_that_is_want
 
 
 def test_a_regression_names_both_figures_the_file_and_the_command_to_accept_it(directory, recorded, baseline):
-    option = baseline([3.0], tolerance=0.05, bound=0.5)
+    option = baseline([3.0] * 5, tolerance=0.05, bound=0.5)
     done = replayed(directory, recorded, option)
     assert done.code == 1, done.output
     (line,) = [line for line in done.output.splitlines() if line.startswith("E ") and "top1: 0." in line]
-    assert "baseline 3; -7" in line
+    assert "baseline 3 [3, 3] of 5 samples; -7" in line
     assert "tolerance 5 %" in line
     path = option.removeprefix("--baseline=")
     assert f"baseline: {path}" in done.output

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from pytest_flagperf import cli
 from pytest_flagperf.judging import baselines
+from pytest_flagperf.judging import merging
 from tests.judging.conftest import CASE_ID
 from tests.judging.conftest import make_result
 from tests.judging.conftest import replaced
@@ -218,3 +220,28 @@ def test_without_a_file_the_vendors_own_is_meant(write_session, capsys):
     session = write_session("monday", result(vendor="cpu", chip=None), device_list=[{"name": "Some CPU"}])
     assert cli.main(["rebase", str(session)]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith("vendors/cpu/baselines/some-cpu.toml")
+
+
+def test_a_file_that_cannot_be_written_is_told(write_session, capsys):
+    session = write_session("monday", result())
+    assert cli.main(["rebase", str(session), "--baseline", "/proc/nope/x.toml", "--write"]) == 1
+    said = capsys.readouterr().err
+    assert "/proc/nope/x.toml cannot be written" in said
+    assert "Traceback" not in said
+
+
+def test_what_is_worse_than_a_best_of_zero_takes_a_reason(file, rebase, write_session):
+    metric = baselines.MetricBaseline("GiB", "lower", {"before": [0.0] * 5}, best=0.0)
+    change = merging.Change(
+        "c", "m", "GiB", "lower", metric, msgspec.structs.replace(metric, samples={"now": [1.0] * 5})
+    )
+    assert "worse than the best it has been" in merging._lowered(change, merging.Wanted())
+    assert merging._lowered(change, merging.Wanted(reason="known")) is None
+
+
+def test_a_session_that_is_worse_by_more_than_the_tolerance_takes_a_reason_though_few_sessions_prove_nothing(
+    file, rebase, write_session
+):
+    rebase(write_session("monday", result()))
+    assert rebase(write_session("tuesday", result(0.94)))[0] == 1
+    assert rebase(write_session("wednesday", result(0.97)))[0] == 0

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flagperf import metrics
 from pytest_flagperf.judging import statistics
 
 
@@ -87,9 +86,8 @@ def test_no_sample_is_an_error_and_a_mean_of_zero_has_no_cv():
 
 
 @given(st.lists(positive, min_size=1, max_size=30))
-def test_the_figure_is_that_of_the_metrics_and_lies_in_its_interval(samples):
+def test_the_figure_lies_in_its_interval(samples):
     found = statistics.summarize(samples)
-    assert found.value == pytest.approx(metrics.summarize([{"time": one} for one in samples])["time"])
     assert min(samples) <= found.value * (1 + 1e-9)
     assert found.value <= max(samples) * (1 + 1e-9)
     if found.low is not None:
@@ -105,17 +103,15 @@ def test_the_interval_of_the_olympic_mean_holds_the_mean_about_as_often_as_it_sa
     assert 0.93 < held / 2000 < 0.98
 
 
-def test_the_median_of_six_lies_between_lowest_and_highest_and_of_five_nobody_can_say():
-    assert statistics.median_interval([6, 1, 2, 3, 4, 5]) == (1, 6)
-    assert statistics.median_interval([1, 2, 3, 4, 5]) is None
-    # Conover, Practical Nonparametric Statistics: of 20 samples the 6th and the 15th
-    assert statistics.median_interval(range(1, 21)) == (6, 15)
+def test_a_change_is_a_ratio_and_of_zero_there_is_none():
+    assert statistics.change(110.0, 100.0) == pytest.approx(0.1)
+    assert statistics.change(1.0, 0.0) is None
 
 
 def test_a_difference_is_that_of_students_t_test():
     stats = pytest.importorskip("scipy.stats")
     new, old = [105.0, 103.0, 106.0, 104.0, 107.0], [100.0, 101.0, 99.0, 102.0, 98.0, 100.5, 99.5, 101.5]
-    found = statistics.compare_samples(new, old)
+    found = statistics.compare_samples(new, [old], assumed=0.0)
     expected = stats.ttest_ind([math.log(x) for x in new], [math.log(x) for x in old]).confidence_interval(0.99)
     assert (found.low, found.high) == pytest.approx((math.expm1(expected.low), math.expm1(expected.high)))
     assert (found.test, found.degrees) == ("Student's t", 11)
@@ -124,7 +120,7 @@ def test_a_difference_is_that_of_students_t_test():
 def test_rounds_that_spread_more_than_the_baseline_are_not_made_precise_by_it():
     stats = pytest.importorskip("scipy.stats")
     new, old = [100.0, 140.0, 80.0, 130.0], [100 + 0.1 * k for k in range(12)]
-    found = statistics.compare_samples(new, old)
+    found = statistics.compare_samples(new, [old], assumed=0.0)
     test = stats.ttest_ind([math.log(x) for x in new], [math.log(x) for x in old], equal_var=False)
     expected = test.confidence_interval(0.99)
     assert found.test == "Welch's t"
@@ -132,17 +128,48 @@ def test_rounds_that_spread_more_than_the_baseline_are_not_made_precise_by_it():
 
 
 def test_one_new_sample_is_compared_with_the_spread_of_the_baseline():
-    found = statistics.compare_samples([110.0], [100.0, 101.0, 99.0, 100.0, 100.5, 99.5])
-    assert found.degrees == 5
+    found = statistics.compare_samples([110.0], [[one] for one in (100.0, 101.0, 99.0, 100.0, 100.5, 99.5)])
+    assert found.degrees == pytest.approx(5)
     assert found.low > 0.05
 
 
+def test_a_session_is_predicted_from_the_means_of_sessions():
+    """By hand: t(0.995, 3) = 5.8409 times the deviation of four means, of one session more."""
+    levels = [98.0, 99.0, 101.0, 102.0]
+    found = statistics.compare_samples([100.0] * 5, [[level] * 5 for level in levels])
+    logs = [math.log(level) for level in levels]
+    reach = 5.8409 * statistics.deviation(logs) * math.sqrt(1 + 1 / 4)
+    centre = math.log(100) - statistics.mean(logs)
+    assert (found.low, found.high) == pytest.approx((math.expm1(centre - reach), math.expm1(centre + reach)), rel=1e-4)
+    assert found.degrees == pytest.approx(3)
+
+
+def test_a_session_of_fewer_rounds_is_less_certain():
+    old = [
+        [99.0, 101.0, 100.0, 100.5],
+        [98.5, 100.5, 99.5, 101.5],
+        [100.0, 99.0, 102.0, 100.0],
+        [99.0, 98.0, 101.0, 100.0],
+    ]
+    one, four = (statistics.compare_samples([100.0] * count, old) for count in (1, 4))
+    assert one.high - one.low > four.high - four.low
+
+
+def test_what_sessions_are_taken_to_deviate_by_widens_the_interval_and_not_what_is_cleared():
+    known, assumed = (statistics.compare_samples([100.0] * 5, [[99.0, 101.0] * 5], assumed=one) for one in (0.0, 0.025))
+    # sqrt(2) times 2.5 %, at 2.576 of the normal distribution
+    assert assumed.high > 1.41 * 0.025 * 2.576 > known.high
+    assert assumed.cleared_high == known.cleared_high
+
+
 def test_samples_that_do_not_spread_differ_exactly_by_what_they_differ():
-    found = statistics.compare_samples([2.2, 2.2], [2.0] * 5)
+    found = statistics.compare_samples([2.2, 2.2], [[2.0] * 5, [2.0]])
     assert (found.low, found.change, found.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
-@pytest.mark.parametrize("samples", [([1.0], [1.0]), ([], [1.0, 2.0, 3.0]), ([1.0, 2.0], [0.0, 1.0]), ([-1.0], [1, 2])])
+@pytest.mark.parametrize(
+    "samples", [([1.0], [[1.0]]), ([], [[1.0, 2.0, 3.0]]), ([1.0, 2.0], [[0.0], [1.0]]), ([-1.0], [[1], [2]])]
+)
 def test_what_cannot_be_compared_is_refused(samples):
     with pytest.raises(ValueError, match="sample"):
         statistics.compare_samples(*samples)
@@ -150,8 +177,8 @@ def test_what_cannot_be_compared_is_refused(samples):
 
 @given(*2 * [st.lists(st.floats(min_value=1e-2, max_value=1e2), min_size=2, max_size=8)])
 def test_twice_as_much_and_half_as_much_are_equally_far(new, old):
-    there = statistics.compare_samples(new, old)
-    back = statistics.compare_samples([1 / one for one in new], [1 / one for one in old])
+    there = statistics.compare_samples(new, [[one] for one in old])
+    back = statistics.compare_samples([1 / one for one in new], [[1 / one] for one in old])
     assert back.change == pytest.approx(1 / (1 + there.change) - 1, rel=1e-6, abs=1e-9)
     assert there.low <= there.change <= there.high
     assert there.low <= there.cleared_low <= there.cleared_high <= there.high

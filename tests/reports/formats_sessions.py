@@ -107,7 +107,7 @@ def operator(family: str, problem: Mapping[str, Any], figures: Mapping[str, floa
         vendor="nvidia",
         devices=[0],
         unit="calls",
-        chip="A100",
+        chip=more.pop("chip", "A100"),
     )
     facts = {"problem": {"family": family, **problem}, "id": "x", "sets": ["flagperf"], **more}
     return Result(

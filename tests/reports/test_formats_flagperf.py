@@ -68,17 +68,34 @@ def test_the_training_tables_have_the_columns_of_the_glm_page(tmp_path: Path) ->
     assert general[0] == columns(GLM_GENERAL)
     assert [row[0] for row in general[1:]] == GLM_NAMES.split()
     assert performance[0] == columns(GLM_PERFORMANCE)
-    assert [row[0] for row in performance[1:]] == ["R300x1x1", "R300x1x8", "R300x2x8"]
-    assert performance[2] == ["R300x1x8", "fp32", "/", "28661", "4475", "4586", "4659", "76.12%", "31.8/32.0"]
+    assert [row[0] for row in performance[1:]] == ["R300单机单卡（1x1）", "R300单机8卡（1x8）", "R300两机8卡（2x8）"]
+    assert performance[2] == ["R300单机8卡（1x8）", "fp32", "/", "28661", "4475", "4586", "4659", "76.12%", "31.8/32.0"]
 
 
 def test_what_was_not_measured_is_blank_and_a_footnote_says_so(tmp_path: Path) -> None:
     failed = training(verdict="invalid", metrics={}, quality=None, error="rank 3 was ended by SIGSEGV")
     text = flagperf.render([session(tmp_path / "a", [failed])], None)
     row = tables(text)[1][1]
-    assert row == ["R300x1x8<sup>1</sup>", "fp32", "/", "", "", "", "", "", ""]
+    assert row == ["R300单机8卡（1x8）<sup>1</sup>", "fp32", "/", "", "", "", "", "", ""]
     assert "注：空白处未测量。" in text
     assert "1. 测量无效：RankCrashed" in text
+
+
+def test_figures_of_an_invalid_measurement_are_blank(tmp_path: Path) -> None:
+    invalid = training(verdict="invalid", error="two figures of one rank differ")
+    row = tables(flagperf.render([session(tmp_path / "a", [invalid])], None))[1][1]
+    assert row[3:] == [""] * 6
+
+
+def test_a_quality_that_misses_its_target_is_not_rounded_to_it(tmp_path: Path) -> None:
+    text = flagperf.render([session(tmp_path / "a", [training(quality=0.75896, verdict="missed")])], None)
+    assert tables(text)[1][1][7] == "75.896%"
+
+
+def test_the_tdp_of_a_card_is_the_catalogues(tmp_path: Path) -> None:
+    one = operator("memory", {"kind": "bandwidth", "size": 1}, {"bandwidth": 1.0}, chip="A100-40GB")
+    power = tables(flagperf.render([session(tmp_path / "a", [one])], None))[1]
+    assert power[1][-1] == "400W"
 
 
 def test_a_throughput_test_has_no_time_to_the_target_and_says_why(tmp_path: Path) -> None:
@@ -119,14 +136,14 @@ def test_language_models_have_the_columns_of_llama(tmp_path: Path) -> None:
     general, performance = tables(flagperf.render([session(tmp_path / "a", [changed])], None))
     assert [row[0] for row in general[1:]] == LLAMA_NAMES.split()
     assert performance[0] == columns(LLAMA_PERFORMANCE)
-    assert performance[1] == ["R300x1x8", "fp32", "PP2DP4TP1", "/", "3699", "True", "76.0/80.0", "56.9%"]
+    assert performance[1] == ["R300单机8卡（1x8）", "fp32", "PP2DP4TP1", "/", "3699", "True", "76.0/80.0", "56.9%"]
 
 
 def test_what_cannot_be_compared_with_flagperf_is_marked(tmp_path: Path) -> None:
     found = [training(scale="lite", stand_in="cpu", dataset=DatasetInfo("digits", True), division="open")]
     text = flagperf.render([session(tmp_path / "a", found)], None)
     assert "<sup>1</sup><sup>2</sup><sup>3</sup><sup>4</sup>" in text
-    for told in ("lite 规模", "合成数据", "开放组", "不是 kunlunxin 硬件的测量结果"):
+    for told in ("lite 规模", "合成数据", "开放赛道", "不是 kunlunxin 硬件的测量结果"):
         assert told in text
 
 
@@ -149,8 +166,8 @@ def test_hardware_has_the_tables_of_flagperfs_base(tmp_path: Path) -> None:
     core, power, other, memory, _, _, h2d, *_ = tables(text)
     assert [core[0], power[0], other[0]] == [columns(FP32), columns(POWER), columns(BASE_OTHER)]
     assert core[1] == ["评测结果", "19.05TFLOPS", "19.5TFLOPS", "97.70%"]
-    assert power[1] == ["评测结果", "", "", "", "", "317.2W", "", "", ""]
-    assert other[1] == ["评测结果", "3.46%", "", "", ""]
+    assert power[1] == ["监控结果", "", "", "", "", "317.2W", "", "", ""]
+    assert other[1] == ["监控结果", "3.46%", "", "", ""]
     assert memory[0] == columns(MEMORY)
     assert memory[1] == ["评测结果", "1328GB/s", "", ""]
     assert h2d[0] == columns(H2D)
@@ -214,6 +231,25 @@ def test_a_throughput_test_stands_for_its_convergence_test(tmp_path: Path) -> No
     found = [scaled("1x1", 2000), scaled("1x1", 2115, role="throughput")]
     (table,) = tables(mindspore.render([session(tmp_path / "a", found)], None))
     assert [row[7] for row in table[1:]] == ["2115 images/sec"]
+
+
+def test_an_invalid_result_replaces_no_valid_one_and_is_told(tmp_path: Path) -> None:
+    valid = session(tmp_path / "a", [scaled("1x1", 2000), scaled("1x1", 2115, role="throughput")])
+    later = [
+        scaled("1x1", 9999, role="throughput", verdict="invalid", error="x"),
+        scaled("1x8", 7777, verdict="invalid"),
+    ]
+    text = mindspore.render([valid, session(tmp_path / "b", later)], None)
+    (table,) = tables(text)
+    assert [row[7] for row in table[1:]] == ["2115 images/sec", ""]
+    assert "测量无效" in text
+    assert "9999" not in text
+
+
+def test_a_throughput_test_goes_before_a_later_convergence_test(tmp_path: Path) -> None:
+    first = session(tmp_path / "a", [scaled("1x1", 2115, role="throughput")])
+    text = mindspore.render([first, session(tmp_path / "b", [scaled("1x1", 2000)])], None)
+    assert [row[7] for row in tables(text)[0][1:]] == ["2115 images/sec"]
 
 
 def test_the_amp_table_has_nvidias_columns(tmp_path: Path) -> None:

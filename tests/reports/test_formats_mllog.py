@@ -8,6 +8,7 @@ scale, in the open division.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pytest_flagperf import cli
@@ -227,6 +229,53 @@ def test_each_round_has_a_log_of_its_own(tmp_path: Path) -> None:
     assert [keys(path.read_text())["seed"] for path in written] == [[41], [42], [43]]
     with pytest.raises(ConfigurationError, match="3 rounds"):
         mllog.render([several], None, **GIVEN)
+
+
+def test_rounds_of_two_sessions_have_numbers_that_go_on(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        (tmp_path / place).mkdir()
+    both = [a_session(tmp_path / place, rounds=2) for place in ("x", "y")]
+    mllog.render(both, tmp_path / "logs", **GIVEN)
+    names = [path.name for path in sorted((tmp_path / "logs").rglob("*.txt"))]
+    assert names == [f"result_{number}.txt" for number in range(4)]
+
+
+def test_a_round_that_broke_off_before_it_trained_is_told_and_loses_no_other(tmp_path: Path) -> None:
+    several = a_session(tmp_path, rounds=2)
+    next(several.directory.rglob("round1/*/rank0.events.jsonl")).write_text("")
+    said = mllog.render([several], tmp_path / "logs", **GIVEN)
+    assert [path.name for path in (tmp_path / "logs").rglob("*.txt")] == ["result_0.txt"]
+    assert "left out: scratch: resnet50-convergence-pytorch-fp32-1x8-full, round 1: " in said
+    next(several.directory.rglob("round2/*/rank0.events.jsonl")).unlink()
+    with pytest.raises(ReplayError, match="TRAIN_START"):
+        mllog.render([several], tmp_path / "logs", **GIVEN)
+
+
+@pytest.mark.parametrize("identity", ["../../outside", "a/b", "a\\b", "..", ""])
+def test_the_id_of_a_case_leads_nowhere_else(tmp_path: Path, identity: str) -> None:
+    several = a_session(tmp_path, rounds=2)
+    (result,) = several.results
+    moved = msgspec.structs.replace(result, case=msgspec.structs.replace(result.case, id=identity))
+    changed = dataclasses.replace(several, results=(moved,))
+    with pytest.raises(ConfigurationError, match="cannot be a directory's name"):
+        mllog.render([changed], tmp_path / "logs", **GIVEN)
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_a_round_of_an_invalid_case_is_aborted(tmp_path: Path) -> None:
+    one = a_session(tmp_path)
+    (result,) = one.results
+    changed = dataclasses.replace(one, results=(msgspec.structs.replace(result, verdict="invalid"),))
+    assert '"status": "aborted"' in mllog.render([changed], None, **GIVEN)
+
+
+def test_the_command_line_says_who_submits(tmp_path: Path, capsys) -> None:
+    one = a_session(tmp_path)
+    options = [f"--mlperf-{name}={value}" for name, value in GIVEN.items()]
+    assert cli.main(["report", str(one.directory), "--format", "mllog", *options]) == 0
+    found = keys(capsys.readouterr().out)
+    assert found["submission_org"] == ["Example Laboratory"]
+    assert found["submission_division"] == ["closed"]
 
 
 def test_what_nobody_said_is_asked_for_by_name(tmp_path: Path, monkeypatch) -> None:

@@ -206,7 +206,7 @@ def test_the_language_switches_everywhere_and_a_filter_follows(opened, report):
     page.locator("[data-for=case-table] input").fill("未达标")
     playwright.expect(page.locator("#case-table tbody th")).to_have_text(["model2"])
     page.evaluate("location.hash = 'case-2'")
-    playwright.expect(page.locator("#case-2 caption").first).to_have_text("目标")
+    playwright.expect(page.locator("#case-2 caption").first).to_have_text("目标值")
     page.locator("[data-language=en]").click()
     assert page.locator("h1").inner_text() == "FlagPerf report"
 
@@ -302,3 +302,97 @@ def test_without_scripts_sections_open_and_hold_their_tables(opened, report):
     assert page.locator("#case-1 table").first.is_visible()
     assert page.locator("#case-table tbody tr").count() == 5
     assert not page.locator(".switches").is_visible()
+
+
+def test_a_column_whose_first_cell_is_blank_sorts_by_value(opened, tmp_path):
+    found = [html_sessions.case(1, metrics={}), *(html_sessions.case(n, speed=s) for n, s in ((2, 99.0), (3, 1234.0)))]
+    page = opened(html.write([html_sessions.write(tmp_path / "s", found)], tmp_path / "report.html"))
+    assert sort(page, "case-table", "p_whole", "ascending") == ["", "99", "1,234"]
+    assert sort(page, "case-table", "p_whole", "descending") == ["1,234", "99", ""]
+
+
+def test_opening_all_opens_what_is_within_and_printing_draws_its_charts(opened, tmp_path):
+    session = html_sessions.write(tmp_path / "s", [html_sessions.case(number) for number in (1, 2, 3)])
+    page = opened(html.write([session], tmp_path / "report.html"))
+    page.locator("[data-open-all]").click()
+    assert page.locator("details.case:not([open]), details.part:not([open])").count() == 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    playwright.expect(page.locator("#case-3 .plot:not([data-drawn])")).to_have_count(0)
+    page.locator("[data-close-all]").click()
+    assert page.locator("details.case[open]").count() == 0
+
+
+def test_a_link_to_a_row_that_a_filter_hides_shows_it(opened, report):
+    page = opened(report)
+    page.locator("[data-for=family-1] input").fill("m128-")
+    playwright.expect(page.locator("#family-1 tbody tr")).to_have_count(1)
+    page.evaluate("location.hash = 'operator-6'")
+    playwright.expect(page.locator("#operator-6")).to_be_in_viewport()
+
+
+def test_a_row_is_found_by_the_id_of_its_case(opened, report):
+    page = opened(report)
+    page.locator("[data-for=case-table] input").fill("model2-convergence-pytorch")
+    playwright.expect(page.locator("#case-table tbody th")).to_have_text(["model2"])
+
+
+def test_a_browser_that_cannot_unpack_the_libraries_shows_the_tables(browser, report):
+    page = browser.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(report.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#case-table tbody tr").count() == 5
+    page.evaluate("location.hash = 'case-1'")
+    playwright.expect(page.locator("#case-1 .plot").first).to_contain_text("Charts need JavaScript")
+    page.locator("#family-1 button.more").first.click()
+    assert "column-major" in page.locator("#family-1 .child").inner_text()
+    page.locator("#family-1 button.more").first.click()
+    playwright.expect(page.locator("#family-1 .child")).to_have_count(0)
+    page.close()
+    assert not wrong
+
+
+def test_the_language_switches_title_and_open_details(opened, report):
+    page = opened(report)
+    page.locator("#family-1 button.more").first.click()
+    page.locator("[data-language=zh]").click()
+    assert page.title() == "FlagPerf 测试报告 first, second"
+    assert "结束原因" in page.locator("#family-1 .child").inner_text()
+    assert "：" not in re.sub("：(?! )", "", page.locator("main").inner_text())
+
+
+def test_every_column_of_the_table_of_cases_fits_a_common_screen(opened, report):
+    page = opened(report)
+    widths = "[document.querySelector('#case-table').offsetWidth, document.querySelector('main').offsetWidth]"
+    table, room = page.evaluate(widths)
+    assert table <= room
+
+
+def test_without_scripts_details_of_operators_open(opened, report):
+    page = opened(report, java_script_enabled=False)
+    page.locator("#operator-1 summary").click()
+    assert page.locator("#operator-1 .child").is_visible()
+    assert not page.locator("button.more").first.is_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_border_of_an_input_is_seen(opened, report, theme):
+    page = opened(report, color_scheme=theme)
+    found = page.locator(".controls input").first.evaluate(
+        """one => {
+            const light = colour => {
+                const parts = colour.match(/[0-9.]+/g).slice(0, 3).map(part => part / 255);
+                const [r, g, b] = parts.map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const own = getComputedStyle(one);
+            const grounds = [own.backgroundColor, getComputedStyle(document.body).backgroundColor].map(light);
+            return Math.min(...grounds.map(ground => {
+                const both = [light(own.borderTopColor), ground].sort((a, b) => b - a);
+                return (both[0] + 0.05) / (both[1] + 0.05);
+            }));
+        }"""
+    )
+    assert found >= 3

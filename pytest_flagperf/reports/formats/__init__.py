@@ -23,6 +23,7 @@ FORMATS: Mapping[str, str] = {
 
 # What a format wants to know that no session says: keyword of its ``render`` → help.
 OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "csv": {"encoding": "utf-8 (default), or utf-8-sig with the mark by which Excel knows UTF-8"},
     "mllog": {
         "submitter": "the organization that submits",
         "platform": "name of the system (default: topology, vendor and chip)",
@@ -31,11 +32,11 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "poc_name": "name of the person to ask",
         "poc_email": "address of the person to ask",
         "cache_cleared": "yes where the system's caches were cleared before each round (default: no)",
-    }
+    },
 }
 
 # ``submitter`` is ``--mlperf-submitter`` on the command line, and ``FLAGPERF_MLPERF_SUBMITTER`` in the environment.
-_PREFIXES: Mapping[str, str] = {"mllog": "mlperf"}
+_PREFIXES: Mapping[str, str] = {"csv": "csv", "mllog": "mlperf"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

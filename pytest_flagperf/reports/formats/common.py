@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_flagperf.errors import ConfigurationError
-from pytest_flagperf.judging import derived as derived_metrics
 from pytest_flagperf.judging.derived import DerivedMetric
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.html.gathering import once
 from pytest_flagperf.result import ComparisonResult
 from pytest_flagperf.result import Result
-from pytest_flagperf.result import write_atomically
 from pytest_flagperf.sessions import SessionFiles
 
 
@@ -37,18 +35,13 @@ WELL = frozenset({"passed", "improved", "no baseline", "not comparable", "unsupp
 
 def results(sessions: Sequence[SessionFiles]) -> list[tuple[SessionFiles, Result]]:
     """Every Result with its session, in order; one that a later session took over with ``--resume`` comes once."""
-    return once(sessions)
+    return once(reading.apart(sessions))
 
 
 def tally(found: Iterable[Result]) -> dict[str, int]:
     """How many Results have each verdict, the worst verdict first."""
     counts = Counter(one.verdict for one in found)
-    return {verdict: counts[verdict] for verdict in sorted(counts, key=severity)}
-
-
-def severity(verdict: str) -> int:
-    """Rank of a verdict, 0 the worst; one that a later version adds counts as the worst."""
-    return list(VERDICTS).index(verdict) if verdict in VERDICTS else -1
+    return {verdict: counts[verdict] for verdict in sorted(counts, key=reading.severity)}
 
 
 def is_well(result: Result) -> bool:
@@ -69,8 +62,9 @@ def reasons(result: Result) -> list[str]:
     """Why a case is what it is, in words: the error, missed targets, and metrics beside their baseline."""
     found = [] if result.error is None else [f"{result.error.type}: {result.error.message}"]
     for target in result.targets:
-        if not target.met and result.error is None:
-            value = "was not measured" if target.value is None else f"is {target.value:.6g}"
+        # What could not be trusted was not judged.
+        if not target.met and result.error is None and reading.is_trusted(result):
+            value = "was not measured" if target.value is None else f"is {reading.figure(target.value, target.bound)}"
             sign = ">=" if target.direction == "at least" else "<="
             found.append(f"{target.metric} {value}, the target is {sign} {target.bound:g} ({target.source})")
     asked = ("regressed", "inconclusive", "improved")
@@ -82,13 +76,13 @@ def reasons(result: Result) -> list[str]:
 
 def said(result: Result, one: ComparisonResult) -> str:
     """``p_train regressed: 95.1 samples/s, baseline 100 (-4.9 %, tolerance 2 %)``."""
-    metric = result.metrics.get(one.metric)
-    unit = f" {metric.unit}" if metric is not None and metric.unit not in ("1", "ratio") else ""
+    unit = reading.unit(result, one.metric)
+    unit = f" {unit}" if unit not in ("", "1", "ratio") else ""
     value = "not measured" if one.value is None else f"{one.value:.6g}{unit}"
     text = f"{one.metric} {one.verdict}: {value}"
     if one.baseline is not None:
         text += f", baseline {one.baseline:.6g}"
-    details = [] if one.change is None else [f"{100 * one.change:+.2g} %"]
+    details = [] if one.change is None else [f"{100 * one.change:+.1f} %"]
     if one.tolerance is not None:
         details.append(f"tolerance {100 * one.tolerance:.2g} %")
     text += f" ({', '.join(details)})" if details else ""
@@ -97,11 +91,14 @@ def said(result: Result, one: ComparisonResult) -> str:
 
 def remarks(result: Result) -> list[str]:
     """What a reader of the figures has to know with them."""
-    found = ["synthetic data"] if result.dataset.synthetic and result.case.kind != "operator" else []
-    if result.case.division == "open":
-        found.append("open division")
-    if result.case.stand_in:
-        found.append(f"ran on {result.case.stand_in}: no measurement of {result.case.vendor}")
+    words = {
+        reading.STAND_IN: f"ran on {result.case.stand_in}: no measurement of {result.case.vendor}",
+        reading.OPEN: "open division",
+        reading.SYNTHETIC: "synthetic data",
+    }
+    found = [words[mark] for mark in reading.marks(result)]
+    if result.deviations:
+        found.append(f"≠ {len(result.deviations)} from the standard case: {'; '.join(result.deviations)}")
     return found
 
 
@@ -118,8 +115,7 @@ def devices(topology: str) -> int:
 
 def derived(session: SessionFiles) -> list[DerivedMetric]:
     """The figures over several cases of a session; none where nothing was derived."""
-    found = derived_metrics.read(session.directory)
-    return [] if found is None else found.metrics
+    return list(reading.over_cases(session).metrics)
 
 
 def clean(text: str) -> str:
@@ -132,19 +128,5 @@ def finish(text: str, output: Path | None) -> str | None:
     """Write the text to the output, whole or not at all; without an output return it."""
     if output is None:
         return text
-    write(output, text.encode())
+    reading.write(output, text.encode())
     return None
-
-
-def write(output: Path, content: bytes) -> None:
-    """Write a report. Raises ``ConfigurationError`` that names a path which cannot be written."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, content)
-    except OSError as error:
-        raise ConfigurationError(f"the report cannot be written to {output}: {error}") from error
-
-
-def figure(value: float) -> str:
-    """Four digits of a figure for a person: ``43,956``, ``0.9671``, ``1.2e-07``."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

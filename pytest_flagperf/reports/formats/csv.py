@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import rows
 from pytest_flagperf.sessions import SessionFiles
@@ -16,14 +17,23 @@ from pytest_flagperf.sessions import SessionFiles
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def render(sessions: Sequence[SessionFiles], output: Path | None) -> str | None:
-    """The rows of every metric, with a header. Numbers have their full precision; what is not known is empty."""
+# Excel takes a file without the mark for one in the encoding of the country.
+_MARKS = {"utf-8": "", "utf-8-sig": "\ufeff"}
+
+
+def render(sessions: Sequence[SessionFiles], output: Path | None, *, encoding: str = "utf-8") -> str | None:
+    """The rows of every metric, with a header. Numbers have their full precision; what is not known is empty.
+
+    Raises ``ConfigurationError`` for another ``encoding`` than ``utf-8`` and ``utf-8-sig``.
+    """
+    if encoding not in _MARKS:
+        raise ConfigurationError(f"--csv-encoding is {encoding!r}; known: {', '.join(_MARKS)}")
     written = io.StringIO()
     writer = csv.DictWriter(written, rows.COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows.all_metric_rows(sessions):
         writer.writerow({name: cell(value) for name, value in row.items()})
-    return common.finish(written.getvalue(), output)
+    return common.finish(_MARKS[encoding] + written.getvalue(), output)
 
 
 def cell(value: rows.Cell) -> str:

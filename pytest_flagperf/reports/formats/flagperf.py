@@ -8,16 +8,17 @@ are in ``flagperf_operators.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import flagperf_operators
 from pytest_flagperf.reports.formats import marked
 from pytest_flagperf.reports.formats import models
+from pytest_flagperf.result import MetricValue
 from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
 
@@ -37,6 +38,8 @@ _VERDICTS = {
     "regressed": "相对基线退化",
     "inconclusive": "与基线的比较无结论",
 }
+
+_FEW = {"1": "单", "2": "两", "4": "四"}
 
 Group = tuple[str, str, str, str]
 
@@ -102,12 +105,8 @@ def _order(result: Result) -> tuple[int, str, str, str]:
 def environment(session: SessionFiles, result: Result) -> str:
     """FlagPerf's description of host and software; what the session does not say is blank."""
     described, stack = session.description, result.stack
-    host = described.get("host")
-    host = host if isinstance(host, Mapping) else {}
-    versions = described.get("versions")
-    versions = versions if isinstance(versions, Mapping) else {}
-    listed = described.get("device_list")
-    names = [str(one.get("name", "")) for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    host, versions = (reading.mapping(described.get(name)) for name in ("host", "versions"))
+    names = [str(reading.mapping(one).get("name", "")) for one in reading.listing(described.get("device_list"))]
     packages = _PACKAGES.get(result.case.framework, ())
     others = {name for names in _PACKAGES.values() for name in names} - set(packages)
     known = {**{str(name): str(version) for name, version in versions.items()}, **stack}
@@ -126,6 +125,7 @@ def environment(session: SessionFiles, result: Result) -> str:
             "加速卡驱动版本": known.get("driver", ""),
             "Docker镜像和版本": result.case.container.get("image", ""),
             "训练框架版本": ", ".join(f"{name}-{version}" for name, version in framework.items()),
+            "训练编译器版本": "",
             "依赖软件版本": ", ".join(rest),
         },
     }
@@ -231,8 +231,13 @@ def _language(results: Sequence[Result]) -> tuple[str, str]:
 
 
 def _configuration(result: Result) -> str:
-    """``R300x1x8``, as FlagPerf names its configuration files."""
-    return f"{marked.escape(_device(result))}x{marked.escape(result.case.topology)}"
+    """``R300单机8卡（1x8）``, as FlagPerf's pages of cases have it."""
+    topology = result.case.topology
+    nodes, _, cards = topology.partition("x")
+    hosts = _FEW.get(nodes, nodes)
+    # One card of one host is in words too; the other pages count the cards of a host in figures.
+    each = "单" if topology == "1x1" else cards
+    return marked.escape(f"{_device(result)}{hosts}机{each}卡（{topology}）")
 
 
 def fixed(result: Result) -> str:
@@ -249,7 +254,7 @@ def _parallel(result: Result) -> str:
 
 
 def _aligned(result: Result) -> str:
-    if not result.targets or any(one.value is None for one in result.targets):
+    if not reading.is_trusted(result) or not result.targets or any(one.value is None for one in result.targets):
         return ""
     return str(all(one.met for one in result.targets))
 
@@ -258,27 +263,38 @@ def _accuracy(result: Result) -> str:
     """The first target's metric: ratios in percent, as FlagPerf writes them; others as they are."""
     if not result.targets:
         return ""
-    metric = result.metrics.get(result.targets[0].metric)
+    target = result.targets[0]
+    metric = _metric(result, target.metric)
     if metric is None:
         return ""
-    return f"{100 * metric.value:.2f}%" if metric.unit == "ratio" else f"{metric.value:.4g}"
+    if metric.unit != "ratio":
+        return reading.figure(metric.value, target.bound)
+    text = f"{100 * metric.value:.2f}"
+    # 75.896 % is not the 75.90 % that was asked for.
+    misses = metric.value != target.bound and float(text) == round(100 * target.bound, 2)
+    return (reading.figure(100 * metric.value, 100 * target.bound) if misses else text) + "%"
 
 
 def _memory(result: Result) -> str:
     """``31.8/32.0``, in GiB: the peak, and what one device has where that is known."""
-    peak, total = result.metrics.get("memory_peak"), result.metrics.get("memory_total")
+    peak, total = _metric(result, "memory_peak"), _metric(result, "memory_total")
     if peak is None:
         return ""
     return f"{peak.value:.1f}" + (f"/{total.value:.1f}" if total is not None else "")
 
 
+def _metric(result: Result, name: str) -> MetricValue | None:
+    """A figure that may stand in a table: those of an invalid measurement may not."""
+    return result.metrics.get(name) if reading.is_trusted(result) else None
+
+
 def _figure(result: Result, name: str) -> str:
-    metric = result.metrics.get(name)
+    metric = _metric(result, name)
     return "" if metric is None else f"{metric.value:.0f}" if metric.value >= 100 else f"{metric.value:.4g}"
 
 
 def _percent(result: Result, name: str) -> str:
-    metric = result.metrics.get(name)
+    metric = _metric(result, name)
     return "" if metric is None else f"{100 * metric.value:.1f}%"
 
 
@@ -288,7 +304,7 @@ def _remarks(result: Result) -> list[str]:
     found = []
     if case.role == "throughput":
         found.append("定步数吞吐量测试，不评估精度，无端到端时间")
-    if result.error is not None:
+    if result.error is not None and not reading.is_trusted(result):
         found.append(f"测量无效：{result.error.type}")
     elif result.verdict in _VERDICTS:
         found.append(_VERDICTS[result.verdict])
@@ -296,8 +312,10 @@ def _remarks(result: Result) -> list[str]:
         found.append(f"{case.scale} 规模：小数据集与缩小的模型，不能与 FlagPerf 的数值比较")
     if result.dataset.synthetic:
         found.append("合成数据，不代表收敛")
+    if result.deviations:
+        found.append(f"与标准用例有 {len(result.deviations)} 处不同：{'；'.join(result.deviations)}")
     if case.division == "open":
-        found.append("开放组：厂商替换了模型代码")
+        found.append("开放赛道：厂商替换了模型代码")
     if case.stand_in:
         found.append(f"在 {case.stand_in} 上代跑，不是 {case.vendor} 硬件的测量结果")
     return found

@@ -5,10 +5,15 @@ What FlagPerf takes from the system's power meter, and means where we have maxim
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from collections.abc import Sequence
 
+from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import marked
+from pytest_flagperf.result import MetricValue
 from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
 
@@ -88,9 +93,9 @@ def _base(device: str, name: str, results: Sequence[Result]) -> str:
         "#### 核心评测结果\n",
         marked.table(header, core),
         "#### 能耗监控结果\n",
-        marked.table(POWER, [_power(one, _label(one)) for one in results]),
+        marked.table(POWER, [_power(one, _label(one, "监控结果")) for one in results]),
         "#### 其他重要监控结果\n",
-        marked.table(BASE_MONITOR, [_monitored(one, _label(one)) for one in results]),
+        marked.table(BASE_MONITOR, [_monitored(one, _label(one, "监控结果")) for one in results]),
         _notes(results),
     ]
     return "\n".join(parts)
@@ -113,10 +118,10 @@ def _operators(device: str, results: Sequence[Result]) -> str:
     return "\n".join(parts)
 
 
-def _label(result: Result) -> str:
-    """``评测结果``, with the size where it is none of FlagPerf's."""
+def _label(result: Result, what: str = "评测结果") -> str:
+    """``评测结果`` or ``监控结果``, with the size where it is none of FlagPerf's."""
     size = "" if "flagperf" in result.operator.get("sets", ()) else f" ({result.operator.get('id', result.case.scale)})"
-    return "评测结果" + marked.escape(size)
+    return what + marked.escape(size)
 
 
 def _operator_label(result: Result) -> str:
@@ -130,7 +135,7 @@ def _operator_label(result: Result) -> str:
 
 def _achieved(result: Result) -> str:
     for name, unit in (("tflops", "TFLOPS"), ("busbw", "GB/s"), ("bandwidth", "GB/s"), ("capacity", "GiB")):
-        if name in result.metrics:
+        if _metric(result, name) is not None:
             return f"{result.metrics[name].value:.4g}{'TOPS' if _is_integer(result, name) else unit}"
     return ""
 
@@ -155,9 +160,9 @@ def _is_by_device(result: Result) -> bool:
 def _core(result: Result, label: str) -> tuple[str, ...]:
     """A figure stands under the clock it was taken with."""
     figures = ("tflops", "utilization")
-    tflops, share = (result.metrics.get(name) for name in figures)
+    tflops, share = (_metric(result, name) for name in figures)
     shown = [
-        "" if tflops is None else f"{tflops.value:.4g}TFLOPS",
+        "" if tflops is None else f"{tflops.value:.4g}{'TOPS' if _is_integer(result, 'tflops') else 'TFLOPS'}",
         "" if share is None else f"{100 * share.value:.2f}%",
     ]
     by_host, by_device = (["", ""], shown) if _is_by_device(result) else (shown, ["", ""])
@@ -175,21 +180,42 @@ def _other(result: Result, label: str) -> tuple[str, ...]:
 
 
 def _time(result: Result, name: str) -> str:
-    metric = result.metrics.get(name)
+    metric = _metric(result, name)
     return "" if metric is None else f"{metric.value:.2f}us"
 
 
 def _rate(result: Result, name: str) -> str:
     """FlagPerf's op/s: the reciprocal of the time of one call."""
-    metric = result.metrics.get(name)
+    metric = _metric(result, name)
     return "" if metric is None or metric.value <= 0 else f"{1e6 / metric.value:.2f}op/s"
 
 
 def _power(result: Result, label: str) -> tuple[str, ...]:
     """Ours is the mean of the devices together, so it is that of a card where there is one."""
-    metric = result.metrics.get("power")
+    metric = _metric(result, "power")
     card = f"{metric.value:.1f}W" if metric is not None and common.devices(result.case.topology) == 1 else ""
-    return (label, "", "", "", "", card, "", "", "")
+    return (label, "", "", "", "", card, "", "", _tdp(result))
+
+
+def _tdp(result: Result) -> str:
+    """The chip's own, from the catalogue; blank for one that is not in it, or whose figure was not checked."""
+    tdp = _tdps(result.case.vendor).get(result.case.chip or "")
+    return "" if tdp is None else f"{tdp:g}W"
+
+
+@functools.cache
+def _tdps(name: str) -> Mapping[str, float]:
+    try:
+        chips = vendors.find(name, [vendors.bundled(), *vendors.installed()]).chips
+    except FlagPerfError:
+        return {}
+    known = {chip: one.tdp for chip, one in chips.items() if "tdp" not in one.unverified}
+    return {chip: tdp for chip, tdp in known.items() if tdp is not None}
+
+
+def _metric(result: Result, name: str) -> MetricValue | None:
+    """A figure that may stand in a table: those of an invalid measurement may not."""
+    return result.metrics.get(name) if result.verdict != "invalid" else None
 
 
 def _monitored(result: Result, label: str) -> tuple[str, ...]:
@@ -197,7 +223,7 @@ def _monitored(result: Result, label: str) -> tuple[str, ...]:
 
 
 def _percent(result: Result, name: str) -> str:
-    metric = result.metrics.get(name)
+    metric = _metric(result, name)
     return "" if metric is None else f"{100 * metric.value:.2f}%"
 
 

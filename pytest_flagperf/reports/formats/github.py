@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import markdown
 from pytest_flagperf.result import Result
@@ -30,7 +31,7 @@ def render(sessions: Sequence[SessionFiles], output: Path | None) -> str | None:
     summary = markdown.text(sessions, _LIMIT // 4)
     lines = "".join(f"{line}\n" for line in workflow_commands(sessions))
     if output is not None:
-        common.write(output, summary.encode())
+        reading.write(output, summary.encode())
         return lines or None
     given = os.environ.get(VARIABLE)
     if not given:
@@ -46,19 +47,25 @@ def render(sessions: Sequence[SessionFiles], output: Path | None) -> str | None:
 
 
 def workflow_commands(sessions: Sequence[SessionFiles]) -> list[str]:
-    """A workflow command for each case that is not passed: ``error``, or ``warning`` where nothing is decided."""
-    found = sorted((one for _, one in common.results(sessions)), key=lambda one: common.severity(one.verdict))
+    """A workflow command for each requirement and case that does not hold; what is undecided is a ``warning``."""
+    found = sorted((one for _, one in common.results(sessions)), key=lambda one: reading.severity(one.verdict))
     amiss = [one for one in found if not common.is_well(one)]
     levels = {"error": [one for one in amiss if one.verdict != "inconclusive"]}
     levels["warning"] = [one for one in amiss if one.verdict == "inconclusive"]
-    return [_annotation(level, one) for level, ones in levels.items() for one in ones[:_MOST_ANNOTATIONS]]
+    unmet = [
+        f"::error title={_property(f'required, not met: {one.text}')}::{_data(reading.said(one)[:_LONGEST_MESSAGE])}"
+        for session in sessions
+        for one in reading.not_met(session)
+    ]
+    cases = {level: [_annotation(level, one) for one in ones] for level, ones in levels.items()}
+    return [*[*unmet, *cases["error"]][:_MOST_ANNOTATIONS], *cases["warning"][:_MOST_ANNOTATIONS]]
 
 
 def _annotation(level: str, result: Result) -> str:
     file = result.case.node_id.partition("::")[0]
     title = f"{result.verdict}: {common.label(result)}"
     place = f"file={_property(file)}," if file else ""
-    message = "\n".join(common.reasons(result))[:_LONGEST_MESSAGE]
+    message = "\n".join([*common.reasons(result), *common.remarks(result)])[:_LONGEST_MESSAGE]
     return f"::{level} {place}title={_property(title)}::{_data(message)}"
 
 

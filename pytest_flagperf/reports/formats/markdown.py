@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import marked
 from pytest_flagperf.result import Result
@@ -33,20 +34,41 @@ def text(sessions: Sequence[SessionFiles], limit: int) -> str:
     found = [result for _, result in pairs]
     # With several sessions a reader has to know which a row is of.
     of = {id(result): f"<br>{marked.code(one.name)}" if len(sessions) > 1 else "" for one, result in pairs}
-    parts = [f"{MARK}\n{_heading(found)}"]
+    parts = [f"{MARK}\n{_heading(found, sessions)}"]
     parts += _warnings(sessions)
     left = limit - len("\n".join(parts)) - 2
-    amiss = sorted((one for one in found if not common.is_well(one)), key=lambda one: common.severity(one.verdict))
+    unmet = _unmet(sessions, left)
+    left -= len(unmet)
+    amiss = sorted((one for one in found if not common.is_well(one)), key=lambda one: reading.severity(one.verdict))
     # What is amiss may fill the comment; the folded table gets what is left.
     section = _amiss(amiss, of, left)
     over = _derived(sessions, left - len(section))
     folded = _folded(found, of, left - len(section) - len(over) - 2)
-    return "\n".join([*parts, *(part for part in (section, over, folded) if part)])
+    return "\n".join([*parts, *(part for part in (unmet, section, over, folded) if part)])
 
 
-def _heading(found: Sequence[Result]) -> str:
+def _heading(found: Sequence[Result], sessions: Iterable[SessionFiles]) -> str:
+    """The verdicts counted, and how many of the cases are no measurement of what they are named after."""
     counts = [f"{_sign(name)} {count:,} {marked.escape(name)}" for name, count in common.tally(found).items()]
-    return f"### FlagPerf: {', '.join(counts) or 'no result'}\n"
+    unmet = sum(len(reading.not_met(one)) for one in sessions)
+    if unmet:
+        counts.insert(0, f"{_sign('missed')} {unmet:,} required, not met")
+    heading = f"### FlagPerf: {', '.join(counts) or 'no result'}\n"
+    stood_in = sum(1 for one in found if one.case.stand_in)
+    changed = sum(1 for one in found if one.deviations)
+    told = [f"⚠️ {stood_in:,} ran on a stand-in: no measurement of the vendor's chip"] if stood_in else []
+    told += [f"≠ {changed:,} differ from the standard case"] if changed else []
+    return heading + "".join(f"\n{line}\n" for line in told)
+
+
+def _unmet(sessions: Iterable[SessionFiles], limit: int) -> str:
+    """What ``--require`` asked for and does not hold."""
+    lines = [
+        (f"{_sign('missed')} missed", marked.code(f"--require {one.text}"), marked.code(_short(reading.said(one))))
+        for session in sessions
+        for one in reading.not_met(session)
+    ]
+    return _fitting("", ("verdict", "requirement", "why"), lines, "", limit) if lines else ""
 
 
 def _sign(verdict: str) -> str:
@@ -56,7 +78,7 @@ def _sign(verdict: str) -> str:
 def _warnings(sessions: Iterable[SessionFiles]) -> list[str]:
     """Rounds that did not end and files that could not be read; a few of them, and how many more there are."""
     told = [f"started and not ended: {marked.code(_short(one))}" for each in sessions for one in each.unfinished]
-    told += [f"not read: {marked.code(_short(one))}" for each in sessions for one in each.problems]
+    told += [f"not read: {marked.code(_short(one))}" for each in sessions for one in reading.problems(each)]
     if not told:
         return []
     shown = [f"- ⚠️ {line}\n" for line in told[:5]]
@@ -66,10 +88,18 @@ def _warnings(sessions: Iterable[SessionFiles]) -> list[str]:
 def _amiss(found: Sequence[Result], of: Mapping[int, str], limit: int) -> str:
     header = ("verdict", "case", "why")
     lines = [
-        (f"{_sign(one.verdict)} {marked.escape(one.verdict)}", marked.code(common.label(one)) + of[id(one)], why(one))
+        (
+            f"{_sign(one.verdict)} {marked.escape(one.verdict)}",
+            "<br>".join([marked.code(common.label(one)) + of[id(one)], *_marked(one)]),
+            why(one),
+        )
         for one in found
     ]
     return _fitting("", header, lines, "", limit) if lines else ""
+
+
+def _marked(result: Result) -> list[str]:
+    return [marked.escape(_short(text)) for text in common.remarks(result)]
 
 
 def why(result: Result) -> str:
@@ -95,7 +125,7 @@ def _folded(found: Sequence[Result], of: Mapping[int, str], limit: int) -> str:
             marked.escape(_targets(one)),
             *(_figure(one, name, units[name]) for name in shown),
             marked.escape(_changes(one)),
-            marked.escape("; ".join(common.remarks(one))),
+            "; ".join(_marked(one)),
         )
         for one in found
     ]
@@ -107,7 +137,7 @@ def _folded(found: Sequence[Result], of: Mapping[int, str], limit: int) -> str:
 def _derived(sessions: Iterable[SessionFiles], limit: int) -> str:
     """What follows from several cases: AMP speed-up, scaling efficiency, ratios to published figures."""
     lines = [
-        (marked.escape(one.name), marked.code(one.label), marked.escape(f"{common.figure(one.value)} ({one.of})"))
+        (marked.escape(one.name), marked.code(one.label), marked.escape(f"{reading.figure(one.value)} ({one.of})"))
         for session in sessions
         for one in common.derived(session)
     ]
@@ -117,7 +147,7 @@ def _derived(sessions: Iterable[SessionFiles], limit: int) -> str:
 def _targets(result: Result) -> str:
     signs = {"at least": "≥", "at most": "≤"}
     found = [
-        (one, "not measured" if one.value is None else f"{one.metric} {common.figure(one.value)}")
+        (one, "not measured" if one.value is None else f"{one.metric} {reading.figure(one.value, one.bound)}")
         for one in result.targets
     ]
     return ", ".join(f"{value} (target {signs[one.direction]} {one.bound:g})" for one, value in found)
@@ -134,7 +164,10 @@ def _changes(result: Result) -> str:
 
 def _figure(result: Result, name: str, unit: str) -> str:
     metric = result.metrics.get(name)
-    return "" if metric is None or metric.unit != unit else common.figure(metric.value)
+    if metric is None or metric.unit != unit:
+        return ""
+    own = reading.unit(result, name)
+    return reading.figure(metric.value) + (f" {own}" if own != unit else "")
 
 
 def _fitting(

@@ -16,6 +16,7 @@ from pathlib import Path
 from pytest_flagperf.judging.derived import AMP_SPEEDUP
 from pytest_flagperf.judging.derived import SCALING_EFFICIENCY
 from pytest_flagperf.judging.derived import DerivedMetric
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import marked
 from pytest_flagperf.reports.formats import models
@@ -75,22 +76,31 @@ def render(sessions: Sequence[SessionFiles], output: Path | None) -> str | None:
 
 
 def _chosen(sessions: Sequence[SessionFiles]) -> list[_One]:
-    """One Result for each way to run a model: a throughput test before a convergence test, the last session's."""
+    """One Result for each way to run a model.
+
+    One that can be trusted before one that cannot, one of the chip before a stand-in's, a throughput test before a
+    convergence test, the last session's.
+    """
     found: dict[tuple[str, ...], _One] = {}
-    for session in sessions:
-        derived = tuple(common.derived(session))
-        for result in session.results:
-            case = result.case
-            if case.kind != "training" or "p_train" not in result.metrics:
-                continue
-            key: tuple[str, ...] = (
-                *(case.model, case.framework, case.precision, case.topology, case.scale),
-                *(case.vendor, case.chip or "", result.dataset.name),
-            )
-            if key in found and found[key].session is session and case.role != "throughput":
-                continue
-            found[key] = _One(session, result, derived)
+    derived: dict[Path, tuple[DerivedMetric, ...]] = {}
+    for session, result in common.results(sessions):
+        case = result.case
+        if case.kind != "training" or "p_train" not in result.metrics:
+            continue
+        key: tuple[str, ...] = (
+            *(case.model, case.framework, case.precision, case.topology, case.scale),
+            *(case.vendor, case.chip or "", result.dataset.name),
+        )
+        if key in found and _standing(found[key].result) > _standing(result):
+            continue
+        if session.directory not in derived:
+            derived[session.directory] = tuple(common.derived(session))
+        found[key] = _One(session, result, derived[session.directory])
     return sorted(found.values(), key=lambda one: (one.result.case.precision, one.count, one.result.case.topology))
+
+
+def _standing(result: Result) -> tuple[bool, bool, bool]:
+    return reading.is_trusted(result), not result.case.stand_in, result.case.role == "throughput"
 
 
 def _section(ones: Sequence[_One]) -> str:
@@ -117,11 +127,18 @@ def _scaling(ones: Iterable[_One]) -> list[tuple[str, ...]]:
         precision = _PRECISIONS.get(case.precision, case.precision.upper())
         shown = ["" if fact == before else marked.escape(fact) for fact, before in zip(facts, above, strict=True)]
         above = facts
-        throughput = f"{common.figure(one.result.metrics['p_train'].value)} {case.unit}/sec".replace(",", "")
+        throughput = _rate(one, "sec").replace(",", "")
         efficiency = one.figure(SCALING_EFFICIENCY)
         speedup = "-" if one.count == 1 else "" if efficiency is None else f"{efficiency:.2f}"
         lines.append((*shown, _resource(one), marked.escape(precision), _batch(one), throughput, speedup))
     return lines
+
+
+def _rate(one: _One, second: str) -> str:
+    """The throughput; blank where it could not be trusted."""
+    if not reading.is_trusted(one.result):
+        return ""
+    return f"{reading.figure(one.result.metrics['p_train'].value)} {one.result.case.unit}/{second}"
 
 
 def _version(one: _One) -> str:
@@ -152,6 +169,8 @@ def _batch(one: _One) -> str:
 
 def _notes(ones: Sequence[_One]) -> str:
     lines = ["Throughput 为训练吞吐量 p_train（不含评估）；Speedup 为扩展效率 scaling_efficiency；空白处未测量。"]
+    if _amp(ones):
+        lines.append("Weak scaling 为扩展效率乘以设备数。")
     lines += dict.fromkeys(f"{one.result.case.id}：{remark}" for one in ones for remark in _remarks(one.result))
     return "".join(f"{number}. {marked.escape(line)}\n" for number, line in enumerate(lines, 1))
 
@@ -159,9 +178,13 @@ def _notes(ones: Sequence[_One]) -> str:
 def _remarks(result: Result) -> list[str]:
     case = result.case
     found = [] if case.scale == "full" else [f"{case.scale} 规模，不能与公布的数值比较"]
+    if not reading.is_trusted(result):
+        found.append("测量无效" + (f"：{result.error.type}" if result.error is not None else ""))
     found += ["合成数据"] if result.dataset.synthetic else []
-    found += ["开放组：厂商替换了模型代码"] if case.division == "open" else []
+    found += ["开放赛道：厂商替换了模型代码"] if case.division == "open" else []
     found += [f"在 {case.stand_in} 上代跑，不是 {case.vendor} 硬件的测量结果"] if case.stand_in else []
+    if result.deviations:
+        found.append(f"与标准用例有 {len(result.deviations)} 处不同：{'；'.join(result.deviations)}")
     return found
 
 
@@ -183,9 +206,7 @@ def _pair(without: _One, mixed: _One) -> tuple[str, ...]:
     speedup = mixed.figure(AMP_SPEEDUP) if without.result.case.precision == "fp32" else None
     sizes = [str(common.settings(one.result).get("batch_size", "")) for one in (without, mixed)]
     batch = sizes[0] if sizes[0] == sizes[1] else " / ".join(sizes)
-    rates = [
-        f"{common.figure(one.result.metrics['p_train'].value)} {one.result.case.unit}/s" for one in (without, mixed)
-    ]
+    rates = [_rate(one, "s") for one in (without, mixed)]
     scaling = [_weak(one) for one in (without, mixed)]
     return (str(mixed.count), marked.escape(batch), *rates, "" if speedup is None else f"{speedup:.2f} x", *scaling)
 

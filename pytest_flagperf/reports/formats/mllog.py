@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_flagperf import bounds
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.perflog import Event
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import OPTIONS
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.result import Result
@@ -68,10 +71,14 @@ class Submission:
 
 @dataclass(frozen=True)
 class Log:
-    """One round's log; ``name`` is ``<case id>/result_<k>.txt``, as in a submission."""
+    """One round's log; ``name`` is ``<case id>/result_<k>.txt``, as in a submission.
+
+    A round that broke off before it trained has none: ``problem`` says why.
+    """
 
     name: str
     text: str
+    problem: str = ""
 
 
 def render(sessions: Sequence[SessionFiles], output: Path | None, **given: str) -> str | None:
@@ -80,29 +87,49 @@ def render(sessions: Sequence[SessionFiles], output: Path | None, **given: str) 
     ``given`` are the keywords of ``OPTIONS["mllog"]``; one that is missing is taken from ``FLAGPERF_MLPERF_<NAME>``.
     Raises ``ConfigurationError`` for what is missing or unknown, and where no round can be told as MLPerf's.
     """
-    logs = list(_logs(sessions, given))
+    found = list(_logs(sessions, given))
+    logs, without = [one for one in found if not one.problem], [one for one in found if one.problem]
+    if not logs and without:
+        raise ReplayError("no round here has a log in MLPerf's form: " + "; ".join(one.problem for one in without))
     if not logs:
         known = ", ".join(BENCHMARKS)
         raise ConfigurationError(f"no convergence test here has a log in MLPerf's form: it knows {known}")
-    if len(logs) == 1 and (output is None or not output.is_dir()):
+    if len(found) == 1 and (output is None or not output.is_dir()):
         return common.finish(logs[0].text, output)
     if output is None:
         raise ConfigurationError(
-            f"there are {len(logs)} rounds, and a log of MLPerf's is one: give a directory with --output DIR"
+            f"there are {len(found)} rounds, and a log of MLPerf's is one: give a directory with --output DIR"
         )
     for one in logs:
-        common.write(output / one.name, one.text.encode())
-    return "".join(f"{output / one.name}\n" for one in logs)
+        reading.write(output / one.name, one.text.encode())
+    left = [f"left out: {one.name}: {one.problem}\n" for one in without]
+    return "".join([*(f"{output / one.name}\n" for one in logs), *left])
 
 
 def _logs(sessions: Sequence[SessionFiles], given: Mapping[str, str]) -> Iterator[Log]:
+    numbers: Counter[str] = Counter()
     for session, result in common.results(sessions):
         case = result.case
         if case.kind != "training" or case.role != "convergence" or case.model not in BENCHMARKS:
             continue
         submission = submission_of(result, given)
-        for number, one in enumerate(result.rounds):
-            yield Log(f"{case.id}/result_{number}.txt", log(result, one, events_of(session, result, one), submission))
+        directory = _directory(case.id)
+        for one in result.rounds:
+            try:
+                text = log(result, one, events_of(session, result, one), submission)
+            except ReplayError as error:
+                yield Log(f"{session.name}: {case.id}, round {one.round}", "", str(error))
+                continue
+            # Rounds of several sessions are runs of one submission: their numbers go on.
+            yield Log(f"{directory}/result_{numbers[directory]}.txt", text)
+            numbers[directory] += 1
+
+
+def _directory(case: str) -> str:
+    """The case's id, as one directory's name. Raises ``ConfigurationError`` for one that would lead elsewhere."""
+    if not case or case.startswith(".") or any(one in case for one in ("/", "\\", "\0")):
+        raise ConfigurationError(f"{case!r} cannot be a directory's name, so its logs have no place. Rename the case")
+    return case
 
 
 def submission_of(result: Result, given: Mapping[str, str]) -> Submission:
@@ -163,7 +190,7 @@ def log(result: Result, one: RoundResult, events: Sequence[Event], submission: S
     if first is None or start is None:
         raise ReplayError(f"{result.case.id}, round {one.round}: its log has no TRAIN_START, so no run to tell of")
     lines = [_line(first, key, value) for key, value in _facts(result, one, start, submission).items()]
-    status = _status(one, events)
+    status = _status(result, one, events)
     lines += [line for number, event in enumerate(events) for line in _told(result, events, number, event, status)]
     if not any(event.name == perflog.TRAIN_END for event in events):
         lines.append(_line(events[-1], "run_stop", None, "INTERVAL_END", status="aborted"))
@@ -271,11 +298,21 @@ def _told(result: Result, events: Sequence[Event], number: int, event: Event, st
         yield _line(event, "run_stop", None, "INTERVAL_END", status=status)
 
 
-def _status(one: RoundResult, events: Sequence[Event]) -> str:
-    """``success`` for a round that can be trusted and met its targets."""
+def _status(result: Result, one: RoundResult, events: Sequence[Event]) -> str:
+    """``success`` for a round that can be trusted and met its targets, of a case that can.
+
+    A case that missed its target may have rounds that met it; one that is invalid vouches for none of its rounds.
+    """
     finished = next((event for event in events if event.name == perflog.FINISHED), None)
     converged = finished is not None and finished.value.get("converged") is True
-    return "success" if converged and one.error is None else "aborted"
+    trusted = one.error is None and reading.is_trusted(result) and (result.verdict != "missed" or _held(result, one))
+    return "success" if converged and trusted else "aborted"
+
+
+def _held(result: Result, one: RoundResult) -> bool:
+    """Whether the round's last evaluation holds the targets that its case missed."""
+    quality = one.evaluations[-1].quality if one.evaluations else {}
+    return all(bounds.holds(quality.get(each.metric), each.bound, each.direction) for each in result.targets)
 
 
 def _epoch(event: Event) -> float | int | None:

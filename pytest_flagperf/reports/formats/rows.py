@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from collections.abc import Sequence
 from datetime import UTC
 from datetime import datetime
 
+from pytest_flagperf.judging.derived import RequirementResult
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.result import ComparisonResult
 from pytest_flagperf.result import Result
@@ -20,6 +23,7 @@ Row = dict[str, Cell]
 CASE_COLUMNS = (
     *("session", "started", "case", "node_id", "model", "kind", "role", "framework", "precision", "topology"),
     *("scale", "vendor", "chip", "division", "stand_in", "dataset", "synthetic", "rounds", "verdict", "error"),
+    *("deviations", "deviates_in"),
 )
 METRIC_COLUMNS = (
     *("metric", "value", "unit", "better"),
@@ -30,11 +34,17 @@ METRIC_COLUMNS = (
 )
 COLUMNS = (*CASE_COLUMNS, *METRIC_COLUMNS)
 
+_WRITTEN = re.compile(r"(\w+)(>=|<=)(.+)")
+_DIRECTIONS = {">=": "at least", "<=": "at most"}
+
 
 def started(session: SessionFiles) -> str:
     """When the session began, in ISO 8601 and UTC; empty where nobody wrote it down."""
     seconds = session.time_started
-    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    try:
+        return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
 
 
 def case_row(session: SessionFiles, result: Result) -> Row:
@@ -61,6 +71,8 @@ def case_row(session: SessionFiles, result: Result) -> Row:
         "rounds": len(result.rounds),
         "verdict": result.verdict,
         "error": "" if result.error is None else f"{result.error.type}: {result.error.message}",
+        "deviations": len(result.deviations),
+        "deviates_in": "; ".join(result.deviations),
     }
 
 
@@ -80,9 +92,31 @@ def metric_rows(session: SessionFiles, result: Result) -> Iterator[Row]:
 
 
 def all_metric_rows(sessions: Sequence[SessionFiles]) -> Iterator[Row]:
-    """Those of every case of the sessions."""
+    """Those of every case of the sessions, then a row for each figure that ``--require`` asked for."""
     for session, result in common.results(sessions):
         yield from metric_rows(session, result)
+    for session in sessions:
+        for one in reading.over_cases(session).requirements:
+            yield requirement_row(session, one)
+
+
+def requirement_row(session: SessionFiles, one: RequirementResult) -> Row:
+    """What came of a requirement, as if it were a case of its own: ``kind`` is ``requirement``."""
+    written = _WRITTEN.fullmatch(one.text)
+    name, sign, bound = written.groups() if written else (one.text, "", "")
+    return {
+        **dict.fromkeys(COLUMNS),
+        "session": session.name,
+        "started": started(session),
+        "case": f"--require {one.text}",
+        "kind": "requirement",
+        "verdict": "passed" if one.met else "missed",
+        "error": "" if one.met else f"RequirementMissed: {reading.said(one)}",
+        "metric": name,
+        "target_direction": _DIRECTIONS.get(sign),
+        "target_bound": float(bound) if bound else None,
+        "target_met": one.met,
+    }
 
 
 def _metric(result: Result, name: str, target: TargetResult | None, comparison: ComparisonResult | None) -> Row:
@@ -91,7 +125,7 @@ def _metric(result: Result, name: str, target: TargetResult | None, comparison: 
         **dict.fromkeys(METRIC_COLUMNS),
         "metric": name,
         "value": None if found is None else found.value,
-        "unit": None if found is None else found.unit,
+        "unit": reading.unit(result, name),
         "better": None if found is None else found.better,
     }
     spread = result.spreads.get(name)
@@ -99,7 +133,9 @@ def _metric(result: Result, name: str, target: TargetResult | None, comparison: 
         samples = " ".join(repr(value) for value in spread.samples)
         row |= {"method": spread.method, "low": spread.low, "high": spread.high, "cv": spread.cv, "samples": samples}
     if target is not None:
-        row |= {"target_direction": target.direction, "target_bound": target.bound, "target_met": target.met}
+        row |= {"target_direction": target.direction, "target_bound": target.bound}
+        # What could not be trusted was not judged.
+        row |= {"target_met": target.met} if reading.is_trusted(result) else {}
     if comparison is not None:
         row |= comparison_cells(comparison)
     return row

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import rows
 from pytest_flagperf.sessions import SessionFiles
@@ -58,7 +59,7 @@ def render(sessions: Sequence[SessionFiles], output: Path | None) -> None:
         header, cells = _rounds(sessions)
         sheets.add("rounds", header, cells)
         sheets.add("environment", ("session", "what", "value"), _environment(sessions))
-    common.write(output, content.getvalue())
+    reading.write(output, content.getvalue())
 
 
 def _library() -> ModuleType:
@@ -124,11 +125,15 @@ def _summary(sessions: Sequence[SessionFiles]) -> list[tuple[rows.Cell, ...]]:
     found = [result for _, result in common.results(sessions)]
     lines: list[tuple[rows.Cell, ...]] = [("cases", len(found))]
     lines += list(common.tally(found).items())
+    stood_in = sum(1 for one in found if one.case.stand_in)
+    lines += [("of these on a stand-in, no measurement of the vendor", stood_in)] if stood_in else []
     for session in sessions:
         lines += [("session", session.name), ("started", rows.started(session))]
         lines += [("started and not ended", text) for text in session.unfinished]
-        lines += [("cannot be read", text) for text in session.problems]
-        lines += [(f"{one.name} of {one.label}", one.value) for one in common.derived(session)]
+        lines += [("cannot be read", text) for text in reading.problems(session)]
+        for one in reading.over_cases(session).requirements:
+            lines.append((f"required: {one.text}", "passed" if one.met else f"missed: {reading.said(one)}"))
+        lines += [(f"{each.name} of {each.label}", each.value) for each in common.derived(session)]
     return lines
 
 
@@ -154,8 +159,7 @@ def _comparisons(sessions: Sequence[SessionFiles]) -> tuple[list[str], list[list
     lines: list[list[rows.Cell]] = []
     for session, result in common.results(sessions):
         for one in result.comparisons:
-            metric = result.metrics.get(one.metric)
-            unit = None if metric is None else metric.unit
+            unit = reading.unit(result, one.metric)
             shown: list[rows.Cell] = [session.name, result.case.id, one.metric, one.value, unit]
             lines.append([*shown, *rows.comparison_cells(one).values()])
     return header, lines

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pytest_flagperf import result
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.html import gathering
 
 
@@ -22,11 +22,11 @@ def data(directories: Iterable[Path]) -> dict[str, Any]:
 def write(directories: Iterable[Path], output: Path, language: str = "both") -> Path:
     """Write the report of these sessions, whole or not at all. ``language`` is ``en``, ``zh`` or ``both``.
 
-    Raises ``ReplayError`` where a directory is no session, ``ConfigurationError`` where the extra ``html`` is missing.
+    Raises ``ReplayError`` where a directory is no session, ``ConfigurationError`` where the extra ``html`` is missing
+    or the output cannot be written.
     """
     from pytest_flagperf.reports.html import page
 
     text = page.render(data(directories), language)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    result.write_atomically(output, text.encode("utf-8", errors="replace"))
+    reading.write(output, text.encode("utf-8", errors="replace"))
     return output

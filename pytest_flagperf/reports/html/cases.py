@@ -16,12 +16,15 @@ import msgspec
 
 from pytest_flagperf import references
 from pytest_flagperf import sessions
+from pytest_flagperf.judging import resume
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports import terminal
 from pytest_flagperf.reports.html import series
 from pytest_flagperf.reports.html import texts
 from pytest_flagperf.result import MetricValue
 from pytest_flagperf.result import Result
 from pytest_flagperf.result import RoundResult
+from pytest_flagperf.result import TargetResult
 from pytest_flagperf.sessions import SessionFiles
 
 
@@ -29,7 +32,8 @@ from pytest_flagperf.sessions import SessionFiles
 LOGS_TOGETHER, MOST_LOG, LEAST_LOG = 1_500_000, 12_000, 600
 MOST_LOGS = 8
 # Beyond this a message is cut; result.json has all of it.
-MOST_MESSAGE = 20_000
+MOST_MESSAGE, LEAST_MESSAGE, MESSAGES_TOGETHER = 20_000, 400, 2_000_000
+MOST_NOTES, MOST_EVALUATIONS = 30, 30
 # What a reader looks at first.
 MAIN = ("p_whole", "p_train", "p_core", "e2e_time", "train_time", "time_to_target", "memory_peak", "time")
 # The comparison that stands for its case in the table of cases: the first of these.
@@ -41,17 +45,19 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Share:
-    """What a case may take of the report: points of a curve, characters of logs."""
+    """What a case may take of the report: points of a curve, characters of logs, and of each of its other texts."""
 
     points: int
     logs: int
+    text: int = MOST_MESSAGE
 
     @classmethod
-    def of(cls, results: Sequence[Result]) -> Share:
-        """The share of each of these cases."""
+    def of(cls, results: Sequence[Result], together: int = 0) -> Share:
+        """The share of each of these cases, where there are so many ``together`` with the operators."""
         curves = sum(2 * len(one.rounds) + len(series.DEVICE) + len(series.HOST) for one in results)
         logs = min(MOST_LOG, LOGS_TOGETHER // max(1, len(results)))
-        return cls(series.points_for(curves), max(LEAST_LOG, logs))
+        text = min(MOST_MESSAGE, MESSAGES_TOGETHER // max(1, len(results), together))
+        return cls(series.points_for(curves), max(LEAST_LOG, logs), max(LEAST_MESSAGE, text))
 
 
 def describe(session: SessionFiles, result: Result, share: Share) -> dict[str, Any]:
@@ -59,11 +65,12 @@ def describe(session: SessionFiles, result: Result, share: Share) -> dict[str, A
     directories = [(one, sessions.round_directory(session, result, one)) for one in result.rounds]
     there = [(one, directory) for one, directory in directories if directory.is_dir()]
     return {
-        **identity(session, result),
-        "quality": terminal.quality(result),
+        **identity(session, result, share),
+        "quality": terminal.quality(result) if reading.is_trusted(result) else "",
         "memory": terminal.memory(result),
-        "remarks": terminal.remarks(result),
-        "targets": [msgspec.to_builtins(one) for one in result.targets],
+        "is_resumed": any(map(resume.is_note, result.notes)),
+        "is_judged": reading.is_trusted(result),
+        "targets": [{**msgspec.to_builtins(one), "worst_round": _differs(result, one)} for one in result.targets],
         "metrics": [_metric(result, name, metric) for name, metric in result.metrics.items()],
         "several_samples": any(len(one.samples) > 1 for one in result.spreads.values()),
         "comparisons": [msgspec.to_builtins(one) for one in result.comparisons],
@@ -73,11 +80,12 @@ def describe(session: SessionFiles, result: Result, share: Share) -> dict[str, A
             {"key": key, "value": _text(one.value), "origin": one.origin, "changed": not one.origin.startswith("case ")}
             for key, one in result.configuration.items()
         ],
-        "deviations": result.deviations,
-        "diff": result.diff,
-        "notes": result.notes,
+        "deviations": cut_all(result.deviations, share.text),
+        "diff": cut(result.diff, share.text),
+        "notes": cut_all(result.notes, share.text),
         "environment": environment(result),
-        "rounds": [_round(one) for one in result.rounds],
+        "rounds": [_round(one, share) for one in result.rounds],
+        **_evaluations(result),
         "logs": _logs(there, share.logs),
         "rerun": shlex.join(result.rerun),
         "charts": series.charts(result, there, share.points),
@@ -85,7 +93,7 @@ def describe(session: SessionFiles, result: Result, share: Share) -> dict[str, A
     }
 
 
-def identity(session: SessionFiles, result: Result) -> dict[str, Any]:
+def identity(session: SessionFiles, result: Result, share: Share) -> dict[str, Any]:
     """Which case of which session, and its verdict."""
     case = result.case
     error = result.error
@@ -104,15 +112,31 @@ def identity(session: SessionFiles, result: Result) -> dict[str, Any]:
         "chip": case.chip or "",
         "on": f"{case.vendor} {case.chip}" if case.chip else case.vendor,
         "division": case.division,
+        "stand_in": case.stand_in,
+        "marks": reading.marks(result),
+        "changes": len(result.deviations),
         "verdict": result.verdict,
         "amiss": texts.word(result.verdict).tone in ("bad", "doubtful"),
-        "error": None if error is None else {"type": error.type, "message": cut(error.message)},
+        "error": None if error is None else {"type": error.type, "message": cut(error.message, share.text)},
     }
 
 
-def cut(message: str) -> str:
-    """The message, or the beginning of one that is too long to show."""
-    return message if len(message) <= MOST_MESSAGE else message[:MOST_MESSAGE] + " …"
+def cut(message: str, most: int = MOST_MESSAGE) -> str:
+    """The message, or the beginning of one that is too long to show; the session's files have all of it."""
+    return message if len(message) <= most else message[:most] + " …"
+
+
+def cut_all(texts: Sequence[str], most: int) -> list[str]:
+    """Texts that together take no more than ``most`` characters, and how many are left out."""
+    shown: list[str] = []
+    left = most
+    for text in texts[:MOST_NOTES]:
+        if left <= 0:
+            break
+        shown.append(cut(text, left))
+        left -= len(text)
+    more = len(texts) - len(shown)
+    return [*shown, *([f"… {more} more in result.json"] if more else [])]
 
 
 def worst(result: Result) -> dict[str, Any] | None:
@@ -155,8 +179,9 @@ def _metric(result: Result, name: str, metric: MetricValue) -> dict[str, Any]:
     return {
         "name": name,
         "value": metric.value,
-        "unit": metric.unit,
+        "unit": reading.unit(result, name),
         "better": metric.better,
+        "is_target": any(one.metric == name for one in result.targets),
         "spread": None if spread is None else msgspec.to_builtins(spread),
     }
 
@@ -171,17 +196,48 @@ def _published(result: Result, row: references.Row) -> list[dict[str, Any]]:
         "note": row.note,
         "source": row.source,
     }
-    ours = result.metrics
+    apart = _apart(result, row)
+    ours = {} if apart else {name: one.value for name, one in result.metrics.items()}
     known = [
-        {"name": name, "value": value, "unit": ours[name].unit if name in ours else "", "ours": _value(ours.get(name))}
+        {"name": name, "value": value, "unit": reading.unit(result, name), "ours": ours.get(name), "apart": apart}
         for name, value in row.metrics.items()
     ]
-    other = [{"name": one.name, "value": one.value, "unit": one.unit, "ours": None} for one in row.other]
+    other = [
+        {"name": one.name, "value": one.value, "unit": one.unit, "ours": None, "apart": apart} for one in row.other
+    ]
     return [{**where, **one} for one in (*known, *other)]
 
 
-def _value(metric: MetricValue | None) -> float | None:
-    return None if metric is None else metric.value
+def _apart(result: Result, row: references.Row) -> list[str]:
+    """What makes ours another workload than the published one, as keys of texts; as ``derived`` asks for its ratios."""
+    case = result.case
+    pairs = {
+        "framework": (case.framework, row.framework),
+        "topology": (case.topology, row.topology),
+        "precision": (case.precision, row.precision),
+        "scale": (case.scale, "full"),
+    }
+    found = [name for name, (ours, theirs) in pairs.items() if ours != theirs]
+    found += [f"mark.{mark}" for mark in reading.marks(result) if mark != reading.OPEN]
+    return found if reading.is_trusted(result) and result.error is None else [*found, "not.trusted"]
+
+
+def _differs(result: Result, target: TargetResult) -> bool:
+    """Whether the value that a target was judged by is another than the metric's, which is of all rounds."""
+    metric = result.metrics.get(target.metric)
+    return metric is not None and target.value is not None and metric.value != target.value
+
+
+def _evaluations(result: Result) -> dict[str, Any]:
+    """The last evaluations of the last round, for readers without charts, and how many came before."""
+    last = result.rounds[-1].evaluations if result.rounds else []
+    shown = last[-MOST_EVALUATIONS:]
+    names = list(dict.fromkeys(name for one in shown for name in one.quality))
+    return {
+        "evaluations": [msgspec.to_builtins(one) for one in shown],
+        "evaluated": names,
+        "evaluations_before": len(last) - len(shown),
+    }
 
 
 @cache
@@ -192,13 +248,13 @@ def _references() -> Mapping[str, list[references.Row]]:
     return found
 
 
-def _round(one: RoundResult) -> dict[str, Any]:
+def _round(one: RoundResult, share: Share) -> dict[str, Any]:
     return {
         "round": one.round,
         "seed": one.seed,
         "time_started": one.time_started,
         "dropped": one.dropped,
-        "error": None if one.error is None else {"type": one.error.type, "message": cut(one.error.message)},
+        "error": None if one.error is None else {"type": one.error.type, "message": cut(one.error.message, share.text)},
         "metrics": {name: msgspec.to_builtins(one.metrics[name]) for name in MAIN if name in one.metrics},
         "quality": one.evaluations[-1].quality if one.evaluations else {},
         "evaluations": len(one.evaluations),

@@ -16,9 +16,8 @@ import msgspec
 
 from pytest_flagperf import __version__
 from pytest_flagperf import sessions
-from pytest_flagperf.errors import ReplayError
-from pytest_flagperf.judging import derived
 from pytest_flagperf.judging import resume
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.html import cases
 from pytest_flagperf.reports.html import operators
 from pytest_flagperf.reports.html import texts
@@ -31,17 +30,20 @@ Found = list[tuple[SessionFiles, Result]]
 
 def gather(directories: Iterable[Path]) -> dict[str, Any]:
     """The sessions in these directories. Raises ``ReplayError`` where one is no session."""
-    read = sessions.read_all(directories)
+    read = reading.apart(sessions.read_all(directories))
     found = once(read)
     models = [(session, result) for session, result in found if result.case.kind != "operator"]
-    share = cases.Share.of([result for _, result in models])
+    share = cases.Share.of([result for _, result in models], len(found))
     described = [cases.describe(session, result, share) for session, result in models]
-    families = operators.families([(session, result) for session, result in found if result.case.kind == "operator"])
+    families = operators.families(
+        [(session, result) for session, result in found if result.case.kind == "operator"], share
+    )
     _number(described, "case")
     _number(families, "family")
     _number([row for family in families for row in family["rows"]], "operator")
     labels = {one.name: f"S{number}" for number, one in enumerate(read, 1)}
     everything = [*described, *(row for family in families for row in family["rows"])]
+    over = [_derived(one, number) for number, one in enumerate(read, 1)]
     return {
         "version": __version__,
         "time": time.time(),
@@ -49,9 +51,13 @@ def gather(directories: Iterable[Path]) -> dict[str, Any]:
         "labels": labels,
         "facts": facts(read),
         "counts": counts(everything),
+        "stood_in": sum(1 for row in everything if reading.STAND_IN in row["marks"]),
         "support": support(everything),
-        "attention": [row for row in everything if row["amiss"]],
-        "derived": [entry for one in read for entry in _derived(one)],
+        "attention": sorted(
+            (row for row in everything if row["amiss"]), key=lambda row: reading.severity(row["verdict"])
+        ),
+        "unmet": [row for entry in over for row in entry["requirements"] if not row["met"]],
+        "derived": [entry for entry in over if any(entry[name] for name in ("metrics", "left_out", "requirements"))],
         "cases": described,
         "families": families,
         "beside": beside(read, models),
@@ -80,12 +86,15 @@ def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def support(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Model × framework, and for each vendor and chip the verdicts there are."""
-    cells: dict[tuple[str, str, str], dict[str, Counter[str]]] = {}
+    """Model × framework, and for each vendor and chip the verdicts there are, a count for each way they were made.
+
+    What ran on a stand-in says nothing of the chip: it has no verdict here, whatever its own is.
+    """
+    cells: dict[tuple[str, str, str], dict[str, Counter[tuple[str, tuple[str, ...]]]]] = {}
     for row in rows:
-        kind = "operator" if row["kind"] == "operator" else row["kind"]
-        cell = cells.setdefault((kind, row["model"], row["framework"]), {})
-        cell.setdefault(row["on"], Counter())[row["verdict"]] += 1
+        cell = cells.setdefault((row["kind"], row["model"], row["framework"]), {})
+        verdict = "" if reading.STAND_IN in row["marks"] else row["verdict"]
+        cell.setdefault(row["on"], Counter())[verdict, tuple(row["marks"])] += 1
     return {
         "columns": sorted({on for cell in cells.values() for on in cell}),
         "rows": [
@@ -93,7 +102,13 @@ def support(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 "kind": kind,
                 "model": model,
                 "framework": framework,
-                "cells": {on: dict(found) for on, found in cell.items()},
+                "cells": {
+                    on: [
+                        {"verdict": verdict, "marks": list(marks), "count": count}
+                        for (verdict, marks), count in found.items()
+                    ]
+                    for on, found in cell.items()
+                },
             }
             for (kind, model, framework), cell in sorted(
                 cells.items(), key=lambda one: (one[0][0] == "operator", one[0])
@@ -133,24 +148,17 @@ def _beside(case: str, columns: Sequence[Result | None]) -> list[dict[str, Any]]
     shown = [name for one in there for name in one.metrics if name in cases.MAIN or name in quality]
     rows = []
     for name in dict.fromkeys(shown):
-        values = [one.metrics[name].value if one is not None and name in one.metrics else None for one in columns]
+        values = [_value(one, name) for one in columns]
         metric = next(one.metrics[name] for one in there if name in one.metrics)
-        first = next((number for number, value in enumerate(values) if value is not None), 0)
-        changes = [
-            _change(value, values[first], metric.better) if n > first else None for n, value in enumerate(values)
-        ]
+        # What a comparison with the baseline found is the only change that was judged.
+        judged = [next((c for c in one.comparisons if c.metric == name), None) if one else None for one in columns]
+        changes = [None if one is None else {"change": one.change, "verdict": one.verdict} for one in judged]
         rows.append({"case": case, "metric": name, "unit": metric.unit, "values": values, "changes": changes})
     return rows
 
 
-def _change(value: float | None, first: float | None, better: str) -> dict[str, Any] | None:
-    """How a figure differs from the first session's that has it; ``None`` where that cannot be said."""
-    if value is None or not first:
-        return None
-    ratio = value / first - 1
-    # What is printed as 0.0 % is neither.
-    direction = "" if abs(ratio) < 0.0005 else "better" if (ratio > 0) == (better == "higher") else "worse"
-    return {"ratio": ratio, "direction": direction}
+def _value(result: Result | None, name: str) -> float | None:
+    return result.metrics[name].value if result is not None and name in result.metrics else None
 
 
 def _number(rows: Iterable[dict[str, Any]], kind: str) -> None:
@@ -171,7 +179,8 @@ def _session(session: SessionFiles) -> dict[str, Any]:
         "directory": str(session.directory),
         "vendor": str(description.get("vendor", "")),
         "unfinished": list(session.unfinished),
-        "problems": list(session.problems),
+        "problems": reading.problems(session),
+        "line": _line(session),
         "exit_status": description.get("exit_status"),
         "has_ended": "time_ended" in description,
         "cases": len(session.results),
@@ -181,9 +190,9 @@ def _session(session: SessionFiles) -> dict[str, Any]:
 def _facts(session: SessionFiles) -> dict[tuple[str, str], str]:
     """Kind of fact and name within it → text; what nobody wrote down is left out."""
     description = session.description
-    host = _mapping(description.get("host"))
-    source = _mapping(description.get("source"))
-    devices = [str(_mapping(one).get("name") or "") for one in description.get("device_list") or ()]
+    host = reading.mapping(description.get("host"))
+    source = reading.mapping(description.get("source"))
+    environment = reading.mapping(description.get("environment"))
     found = [
         ("started", "", moment(description.get("time_started"))),
         ("ended", "", moment(description.get("time_ended"))),
@@ -193,47 +202,65 @@ def _facts(session: SessionFiles) -> dict[tuple[str, str], str]:
         ("host_memory", "", f"{host['memory_gib']} GiB" if "memory_gib" in host else ""),
         ("platform", "", _told(host.get("platform"))),
         ("vendor", "", _told(description.get("vendor"))),
-        ("device", "", ", ".join(f"{count} × {name}" for name, count in Counter(filter(None, devices)).items())),
+        ("device", "", _devices(description)),
         ("driver", "", _told(description.get("driver"))),
-        *(("software", name, _told(value)) for name, value in _mapping(description.get("versions")).items()),
+        *(("software", name, _told(value)) for name, value in reading.mapping(description.get("versions")).items()),
         (
             "commit",
             "",
             " ".join([_told(source.get("commit")), *(["(changed)"] if source.get("changed") else [])]).strip(),
         ),
-        ("command", "", shlex.join(map(str, description.get("command") or ()))),
-        *(("environment", name, _told(value)) for name, value in _mapping(description.get("environment")).items()),
+        ("command", "", shlex.join(map(str, reading.listing(description.get("command"))))),
+        *(("environment", name, _told(value)) for name, value in environment.items()),
         ("directory", "", str(session.directory)),
     ]
     return {(kind, name): value for kind, name, value in found if value}
 
 
-def _derived(session: SessionFiles) -> list[dict[str, Any]]:
+def _line(session: SessionFiles) -> list[str]:
+    """What a reader asks first of a session: when, where, on which chip, with which driver, from which commit."""
+    description = session.description
+    commit = _told(reading.mapping(description.get("source")).get("commit"))[:12]
+    chips = {one.case.chip for one in session.results if one.case.chip and not one.case.stand_in}
+    found = [
+        moment(description.get("time_started")),
+        _told(reading.mapping(description.get("host")).get("name")),
+        _devices(description) or ", ".join(sorted(chips)),
+        _told(description.get("driver")),
+        commit,
+    ]
+    return [text for text in found if text]
+
+
+def _devices(description: Mapping[str, Any]) -> str:
+    names = [_told(reading.mapping(one).get("name")) for one in reading.listing(description.get("device_list"))]
+    return ", ".join(f"{count} × {name}" for name, count in Counter(filter(None, names)).items())
+
+
+def _derived(session: SessionFiles, number: int) -> dict[str, Any]:
     """The figures across cases, and what was required of them."""
-    try:
-        found = derived.read(session.directory)
-    except ReplayError as error:
-        return [{"session": session.name, "metrics": [], "left_out": [str(error)], "requirements": []}]
-    if found is None:
-        return []
+    found = reading.over_cases(session)
+    required = [
+        {**msgspec.to_builtins(one), "why": "" if one.met else reading.said(one), "session": session.name}
+        | {"anchor": f"required-{number}-{place}"}
+        for place, one in enumerate(found.requirements, 1)
+    ]
     rows = [{**msgspec.to_builtins(one), "label": one.label} for one in found.metrics]
-    required = [msgspec.to_builtins(one) for one in found.requirements]
-    return [{"session": session.name, "metrics": rows, "left_out": found.left_out, "requirements": required}]
+    return {"session": session.name, "metrics": rows, "left_out": list(found.left_out), "requirements": required}
 
 
 def moment(seconds: Any) -> str:
     """A time as text in UTC, which is the same for every reader; empty where nobody wrote it down."""
     if not isinstance(seconds, (int, float)):
         return ""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)
 
 
 def _cores(host: Mapping[str, Any]) -> str:
     return f"{host['cpus']} CPUs" if "cpus" in host else ""
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _told(value: Any) -> str:

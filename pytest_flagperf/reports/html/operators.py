@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from pytest_flagperf.operators import table
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.html import cases
 from pytest_flagperf.reports.html import series
 from pytest_flagperf.result import Result
@@ -22,24 +24,26 @@ _FACTS = (
     *("problem", "request", "precision", "iterations", "ended", "clock", "threads", "data", "peak", "roofline"),
     *("error_bound", "device_name", "padded", "published", "file"),
 )
+# Units of the sizes that have one; the others count rows, columns, elements.
+_SIZE_UNITS = {"size": "B"}
 
 
-def families(found: Found) -> list[dict[str, Any]]:
+def families(found: Found, share: cases.Share) -> list[dict[str, Any]]:
     """The tables, in DeepBench's order; a family that is not in it comes last."""
     names = [
         *table.SIZES,
         *dict.fromkeys(result.case.model for _, result in found if result.case.model not in table.SIZES),
     ]
-    share = series.points_for(len(found))
+    points = series.points_for(len(found))
     tables = []
     for name in names:
         rows = [(session, result) for session, result in found if result.case.model == name]
         if rows:
-            tables.append(_family(name, rows, share))
+            tables.append(_family(name, rows, points, share))
     return tables
 
 
-def _family(name: str, rows: Found, most: int) -> dict[str, Any]:
+def _family(name: str, rows: Found, points: int, share: cases.Share) -> dict[str, Any]:
     results = [result for _, result in rows]
     figures = [one for one in ("time", *table.FIGURES.get(name, ())) if any(one in r.metrics for r in results)]
     units = {one: next(r.metrics[one].unit for r in results if one in r.metrics) for one in figures}
@@ -49,38 +53,48 @@ def _family(name: str, rows: Found, most: int) -> dict[str, Any]:
         "sizes": [one for one in table.SIZES.get(name, ()) if any(one in problem for problem in problems)],
         "figures": [{"name": one, "unit": units[one]} for one in figures],
         "several_frameworks": len({r.case.framework for r in results}) > 1,
-        "several_topologies": len({r.case.topology for r in results}) > 1,
+        "has_topologies": any(r.case.topology != "1x1" for r in results),
+        "has_marks": any(reading.marks(r) or r.deviations for r in results),
+        "size_units": {one: _SIZE_UNITS[one] for one in table.SIZES.get(name, ()) if one in _SIZE_UNITS},
         "has_published": any("published" in r.operator for r in results),
         "has_comparisons": any(r.comparisons for r in results),
-        "rows": [_row(session, result, figures, most) for session, result in rows],
+        "rows": [_row(session, result, units, points, share) for session, result in rows],
     }
 
 
-def _row(session: SessionFiles, result: Result, figures: Sequence[str], most: int) -> dict[str, Any]:
+def _row(
+    session: SessionFiles, result: Result, units: Mapping[str, str], points: int, share: cases.Share
+) -> dict[str, Any]:
+    figures = [name for name in units if name in result.metrics]
     problem = result.operator.get("problem", {})
     return {
-        **cases.identity(session, result),
+        **cases.identity(session, result, share),
+        "why": next(iter(result.notes), "") if result.verdict == "unsupported" else "",
         "sizes": {name: _size(value) for name, value in problem.items()},
-        "figures": {name: result.metrics[name].value for name in figures if name in result.metrics},
+        "figures": {name: result.metrics[name].value for name in figures},
+        # Where a row's unit is not its column's: operations of integers among those of floating-point numbers.
+        "units": {name: reading.unit(result, name) for name in figures if reading.unit(result, name) != units[name]},
         "is_estimated": bool(result.operator.get("peak", {}).get("estimated")),
         "published": result.operator.get("published"),
         "change": cases.worst(result),
-        "details": _details(result, most),
+        "details": _details(result, points, share),
     }
 
 
-def _details(result: Result, most: int) -> dict[str, Any]:
+def _details(result: Result, points: int, share: cases.Share) -> dict[str, Any]:
     """What is shown when a reader asks for more of one row."""
     facts = result.operator
+    told = [name for name in _FACTS if facts.get(name) not in (None, "", {}, [])]
     samples = facts.get("samples") or []
     time = result.metrics.get("time")
     return {
-        "metrics": [(name, one.value, one.unit) for name, one in result.metrics.items()],
+        "metrics": [(name, one.value, reading.unit(result, name)) for name, one in result.metrics.items()],
         "comparisons": [msgspec.to_builtins(one) for one in result.comparisons],
-        "notes": result.notes,
-        "facts": [(name, _text(facts[name])) for name in _FACTS if facts.get(name) not in (None, "", {}, [])],
+        "notes": cases.cut_all(result.notes, share.text),
+        "deviations": cases.cut_all(result.deviations, share.text),
+        "facts": [(name, cases.cut(_text(facts[name]), share.text)) for name in told],
         "rerun": shlex.join(result.rerun),
-        "chart": series.of_samples(samples, time.unit if time else "", min(most, 120)) if samples else None,
+        "chart": series.of_samples(samples, time.unit if time else "", min(points, 120)) if samples else None,
     }
 
 

@@ -65,7 +65,11 @@
     for (const one of every("[data-t-label]", within)) one.setAttribute("aria-label", say(one.dataset.tLabel));
   }
 
+  // What follows the heading in the title: the sessions' names.
+  const named = document.title.slice(say("title").length);
+
   function translate() {
+    document.title = say("title") + named;
     root.lang = language === "zh" ? "zh-CN" : "en";
     speak(document);
     for (const one of every("[data-language]")) one.setAttribute("aria-pressed", String(one.dataset.language === language));
@@ -102,7 +106,9 @@
   }
 
   async function enhance(table) {
-    const $ = await tables();
+    let $;
+    // A browser that cannot unpack the library shows the table as it is.
+    try { $ = await tables(); } catch { return; }
     const rows = table.tBodies[0].rows.length;
     const api = $(table).DataTable({
       paging: rows > 1000, pageLength: 200, lengthChange: false, info: false, order: [], autoWidth: false, ordering: { indicators: true, handler: true },
@@ -143,40 +149,37 @@
     await ready;
     const row = button.closest("tr");
     const api = enhanced.get(button.closest("table").id);
-    const child = api.row(row).child;
-    if (child.isShown()) child.hide();
-    else child(await details(json(`details-${row.id}`))).show();
-    button.setAttribute("aria-expanded", String(child.isShown()));
+    const isShown = button.getAttribute("aria-expanded") === "true";
+    if (api) {
+      const child = api.row(row).child;
+      if (isShown) child.hide();
+      else child(details(row)).show();
+    } else if (isShown) row.nextElementSibling.remove();
+    else {
+      // Without the library of tables the row below is made by hand.
+      const below = element("tr");
+      const cell = element("td", null, { colspan: row.cells.length });
+      cell.append(details(row));
+      below.append(cell);
+      row.after(below);
+    }
+    button.setAttribute("aria-expanded", String(!isShown));
     const plot = row.nextElementSibling?.querySelector(".plot");
-    if (child.isShown() && plot) draw(plot);
+    if (!isShown && plot) draw(plot);
   }
 
-  function details(found) {
-    const box = element("div", null, { class: "child" });
-    const columns = element("div", null, { class: "columns" });
-    const list = element("dl");
-    for (const [name, text] of found.facts) list.append(element("dt", name), element("dd", text));
-    for (const text of found.notes) list.append(element("dt", say("notes")), element("dd", text));
-    const table = element("table");
-    table.append(element("caption", say("metrics")));
-    for (const [name, value, unit] of found.metrics) {
-      const line = table.insertRow();
-      line.append(element("th", name, { scope: "row" }), element("td", number(value), { class: "n", title: value }), element("td", unit));
+  // What is behind a row's last column is text until it is asked for, as the sections of cases are.
+  function details(row) {
+    const made = document.createElement("template");
+    made.innerHTML = row.querySelector("noscript").textContent;
+    const box = made.content.querySelector(".child");
+    if (document.getElementById(`samples-${row.id}`)) {
+      const holder = figure(json(`samples-${row.id}`), element("div", null, { class: "charts" }));
+      box.querySelector(".columns").after(holder);
     }
-    for (const one of found.comparisons) {
-      const line = table.insertRow();
-      line.append(element("th", `${one.metric} · ${say("baseline")}`, { scope: "row" }));
-      line.append(element("td", one.baseline === null ? "" : number(one.baseline), { class: "n" }));
-      line.append(element("td", [say(`verdict.${one.verdict}`), one.method, ...(one.reasons ?? [])].filter(Boolean).join(" · ")));
-    }
-    columns.append(table, list);
-    box.append(columns);
-    if (found.chart) box.append(figure(found.chart, element("div", null, { class: "charts" })));
-    if (found.rerun) box.append(element("h4", say("reproduce")), element("pre", found.rerun, { class: "command" }));
+    speak(box);
     return box;
   }
-
-  const number = (value) => (Math.abs(value) >= 1000 ? value.toLocaleString("en", { maximumFractionDigits: 0 }) : String(Number(value.toPrecision(4))));
 
   // --- charts
 
@@ -228,7 +231,8 @@
   async function draw(plot) {
     const entry = drawn.get(plot);
     const { chart } = entry;
-    const Bokeh = await charts();
+    let Bokeh;
+    try { Bokeh = await charts(); } catch { plot.textContent = say("noscript"); return; }
     const style = getComputedStyle(root);
     const [text, quiet, line] = ["--text", "--quiet", "--line"].map((name) => style.getPropertyValue(name).trim());
     const dark = isDark();
@@ -242,6 +246,10 @@
       x_axis_label: say(`x.${chart.x}`), y_axis_label: unitOf(chart) || null,
       background_fill_alpha: 0, border_fill_alpha: 0, outline_line_color: line,
     });
+    // A share is seen against the whole of it.
+    const most = Math.max(...chart.series.flatMap((one) => one.y));
+    const least = Math.min(...chart.series.flatMap((one) => one.y));
+    if (chart.unit === "ratio" && most <= 1 && least >= 0) picture.y_range = new Bokeh.Range1d({ start: 0, end: 1.02 });
     picture.toolbar.logo = null;
     picture.toolbar.autohide = true;
     for (const axis of [...picture.xaxis, ...picture.yaxis]) {
@@ -267,7 +275,7 @@
     for (const bound of chart.bounds ?? []) picture.add_layout(new Bokeh.Span({ location: bound, dimension: "width", line_color: text, line_dash: "dashed", line_width: 1.5 }));
     for (const mark of chart.marks ?? []) picture.add_layout(new Bokeh.Span({ location: mark, dimension: "height", line_color: quiet, line_dash: "dotted" }));
     // A range of one value, such as a constant clock, has no height of its own.
-    picture.y_range.min_interval = 1e-9;
+    if (picture.y_range instanceof Bokeh.DataRange1d) picture.y_range.min_interval = 1e-9;
     entry.view?.remove();
     plot.replaceChildren();
     plot.dataset.drawn = dark ? "dark" : "light";
@@ -305,17 +313,48 @@
     for (const plot of every(".plot", holder)) watch.observe(plot);
   }
 
+  // A row that a filter or a page of its table hides is not in the document: the table is made to show it.
+  function reveal(name) {
+    for (const [id, api] of enhanced) {
+      const row = api.rows().nodes().toArray().find((one) => one.id === name);
+      if (!row) continue;
+      const input = document.querySelector(`[data-for="${id}"] input`);
+      if (input) input.value = "";
+      api.search("");
+      show(id, "");
+      const place = api.rows({ search: "applied", order: "applied" }).nodes().toArray().indexOf(row);
+      const size = api.page.info().length;
+      if (size > 0) api.page(Math.floor(place / size)).draw(false);
+    }
+  }
+
   function jump() {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const name = location.hash && decodeURIComponent(location.hash.slice(1));
+    if (name && !document.getElementById(name)) reveal(name);
+    const target = name && document.getElementById(name);
     if (!target) return;
     if (target.matches("details")) { target.hidden = false; target.open = true; }
     target.scrollIntoView();
+  }
+
+  // With what is within it, for whoever prints.
+  function openAll(section, isOpen) {
+    if (isOpen) fill(section);
+    section.open = isOpen;
+    for (const one of every("details", section)) one.open = isOpen;
+  }
+
+  // What is out of sight has not been drawn, and is printed all the same.
+  function drawAll() {
+    for (const section of every("details.case[open]")) open(section);
+    for (const plot of every("details.case[open] .plot, .child .plot")) if (!plot.dataset.drawn) draw(plot);
   }
 
   // --- begin
 
   for (const one of every(".switches, .buttons")) one.hidden = false;
   for (const one of every("button:disabled")) one.disabled = false;
+  for (const one of every("button.more")) one.hidden = false;
   const ready = (async () => { for (const table of every("table.sortable")) await enhance(table); })();
 
   document.addEventListener("click", (event) => {
@@ -326,8 +365,8 @@
     const chosen = button.dataset;
     if (chosen.language) { language = chosen.language; stored.set("language", language); translate(); }
     if (chosen.themeChoice) { stored.set("theme", chosen.themeChoice); paint(chosen.themeChoice); }
-    if (chosen.details) more(button);
-    if ("openAll" in chosen || "closeAll" in chosen) for (const one of every("details.case:not([hidden])")) one.open = "openAll" in chosen;
+    if (button.matches(".more")) more(button);
+    if ("openAll" in chosen || "closeAll" in chosen) for (const one of every("details.case:not([hidden])")) openAll(one, "openAll" in chosen);
     if (chosen.show) {
       const verdict = button.getAttribute("aria-pressed") === "true" ? "" : chosen.show;
       for (const one of every("[data-show]")) one.setAttribute("aria-pressed", String(one.dataset.show === verdict));
@@ -340,6 +379,7 @@
     if (cell && !cell.title) cell.title = cell.dataset.order;
   });
   document.addEventListener("toggle", (event) => { if (event.target.matches("details.case")) open(event.target); }, true);
+  addEventListener("beforeprint", drawAll);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   addEventListener("hashchange", jump);
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.operators import table
+from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.html import gathering
 from pytest_flagperf.reports.html import libraries
 from pytest_flagperf.reports.html import texts
@@ -43,7 +43,7 @@ def render(data: Mapping[str, Any], language: str = "both") -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "number": number,
+        "number": reading.figure,
         "microseconds": table.microseconds,
         "percent": percent,
         "moment": gathering.moment,
@@ -65,7 +65,12 @@ def render(data: Mapping[str, Any], language: str = "both") -> str:
         json=lambda value: _markup(as_json(value)),
         texts=texts.for_page(),
         charts={case["anchor"]: case["charts"] for case in data["cases"] if case["charts"]},
-        details={row["anchor"]: row["details"] for family in data["families"] for row in family["rows"]},
+        samples={
+            row["anchor"]: row["details"]["chart"]
+            for family in data["families"]
+            for row in family["rows"]
+            if row["details"]["chart"]
+        },
         libraries=found,
         packed={name: libraries.packed(one) for name, one in found.items()},
         notices={name: libraries.notices(one) for name, one in found.items()},
@@ -84,13 +89,6 @@ def policy(scripts: list[str]) -> str:
         f"default-src 'none'; script-src {digests} blob:; style-src 'unsafe-inline'; img-src data: blob:; "
         "font-src data:; base-uri 'none'; form-action 'none'"
     )
-
-
-def number(value: float | None) -> str:
-    """A figure for a person: four digits that count, more where there are more before the point."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if math.isfinite(value) and abs(value) >= 1000 else f"{value:.4g}"
 
 
 def percent(value: float | None) -> str:

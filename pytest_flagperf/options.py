@@ -361,8 +361,11 @@ def _resume(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
 
 def _html(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
     path = _path(config, raw, "flagperf_html")
-    if path is not None and find_spec("jinja2") is None:
-        raise pytest.UsageError("--flagperf-html: the report needs Jinja2: pip install 'pytest-flagperf[html]'")
+    missing = [name for name in ("jinja2", "bokeh", "itables") if path is not None and find_spec(name) is None]
+    if missing:
+        raise pytest.UsageError(
+            f"--flagperf-html: the report needs {', '.join(missing)}: pip install 'pytest-flagperf[html]'"
+        )
     return path
 
 

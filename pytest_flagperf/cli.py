@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     chosen = parser.parse_args(arguments)
     try:
-        return int(chosen.run(chosen))
+        code = int(chosen.run(chosen))
+        # What is still buffered meets a reader that went away here, and not at the end of the interpreter.
+        sys.stdout.flush()
+        return code
     except FlagPerfError as error:
         print(f"flagperf: {error}", file=sys.stderr)
         return 1

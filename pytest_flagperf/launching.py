@@ -89,17 +89,11 @@ class Launcher:
         directory = self._directory(case)
         attempt = Attempt(notes=[*case.notes, *self._unwatched(case)], code=provenance.digest(case))
         failed: FlagPerfError | Regressed | None = None
+        taken: results.Result | None = None
         try:
-            taken = self._resumed(case, directory, attempt)
-            if taken is not None:
-                return self._run(case, taken, directory)
-            if case.recorded is not None:
-                self._replay(case, attempt)
-            else:
-                self._launch(case, devices, dataset, directory, attempt)
-                refuse_changed_code(attempt.code, provenance.digest(case))
-            result = self._result(case, dataset, attempt, None)
-            self.session.gate.refuse_too_fast(result)
+            taken = self._resumed(case, devices, dataset, directory, attempt)
+            if taken is None:
+                result = self._measured(case, devices, dataset, directory, attempt)
         except (FlagPerfError, Regressed) as error:
             failed = error
         except OSError as error:
@@ -108,7 +102,24 @@ class Launcher:
         if failed is not None:
             self._record(case, self._result(case, dataset, attempt, failed), directory, failed)
             raise failed
-        return self._run(case, self._record(case, result, directory), directory)
+        if taken is not None and taken.error is not None:
+            # It was stopped because it left its baseline's band, and is recorded as that already.
+            raise Regressed(taken.error.message)
+        return self._run(case, taken or self._record(case, result, directory), directory)
+
+    def _measured(
+        self, case: ResolvedCase, devices: Devices, dataset: Data, directory: Path, attempt: Attempt
+    ) -> results.Result:
+        """What comes of all rounds, launched or replayed."""
+        __tracebackhide__ = True
+        if case.recorded is not None:
+            self._replay(case, attempt)
+        else:
+            self._launch(case, devices, dataset, directory, attempt)
+            refuse_changed_code(attempt.code, provenance.digest(case))
+        result = self._result(case, dataset, attempt, None)
+        self.session.gate.refuse_too_fast(result)
+        return result
 
     def _run(self, case: ResolvedCase, result: results.Result, directory: Path) -> Run:
         def republish(anew: results.Result) -> None:
@@ -116,15 +127,26 @@ class Launcher:
 
         return Run(case, result, directory, self.session.options.on_inconclusive, republish)
 
-    def _resumed(self, case: ResolvedCase, directory: Path, attempt: Attempt) -> results.Result | None:
+    def _resumed(
+        self, case: ResolvedCase, devices: Devices, dataset: Data, directory: Path, attempt: Attempt
+    ) -> results.Result | None:
         """The case's result of the session in ``--resume``, taken over and judged anew; ``None`` where it runs."""
         resume = self.session.resume
         if resume is None or case.recorded is not None:
             return None
         stack = provenance.stack(self.session, case.selection.framework)
-        offer = resume.case(case, attempt.code, stack, self.session.options.rounds)
+        offer = resume.case(
+            case,
+            attempt.code,
+            stack,
+            self.session.options.rounds,
+            dataset=dataset,
+            devices=devices,
+            session=self.session,
+        )
         attempt.notes += [offer.reason] if offer.reason else []
         if offer.result is None:
+            self.session.tell_elsewhere(case.id, case.node_id, offer)
             return None
         taken = resume.take(offer, directory)
         self.session.ledger(

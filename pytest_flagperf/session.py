@@ -34,7 +34,9 @@ from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.judging import resume as resuming
 from pytest_flagperf.judging.gate import Gate
+from pytest_flagperf.judging.resume import Offer
 from pytest_flagperf.judging.resume import Resume
 
 
@@ -263,6 +265,12 @@ class Session:
     def _append(self, event: str, record: Mapping[str, Any], *, sync: bool) -> None:
         stamp = {"event": event, "time": time.time(), "pid": os.getpid()}
         result.append_line(self.directory / "ledger.jsonl", {**stamp, **record}, sync=sync)
+
+    def tell_elsewhere(self, case: str, test: str, offer: Offer) -> None:
+        """A line in the ledger with the rounds that earlier sessions have of a test which runs again."""
+        if offer.rounds and self.resume is not None:
+            rounds = list(offer.rounds)
+            self.ledger(resuming.ELSEWHERE, case=case, test=test, session=self.resume.name, rounds=rounds)
 
     def case_directory(self, case_id: str) -> Path:
         """A directory of its own for this run of a case; a second run in one session gets another."""

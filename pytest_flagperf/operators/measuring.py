@@ -15,6 +15,7 @@ from pytest_flagperf import words
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.errors import WrongResult
+from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import provenance
 from pytest_flagperf.judging import resume as resuming
@@ -113,13 +114,13 @@ class Operators:
         engine = Engine(self.session, mine.pool)
         code = provenance.of_operator(case, engine.request(case))
         stack = provenance.stack(self.session, case.framework)
-        outcome, reason = self._resumed(case, code, stack)
+        outcome, reason = self._resumed(case, devices, code, stack)
         if outcome is None:
             outcome = engine.measure(case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait)
             notes = [*outcome.result.notes, *([reason] if reason else [])]
             known = msgspec.structs.replace(outcome.result, code=code, stack=stack, notes=notes)
             try:
-                outcome = replace(outcome, result=self._judged(known))
+                outcome = self._confirmed(replace(outcome, result=self._judged(known)), engine, case, devices, mine)
             except FlagPerfError as error:
                 outcome = engine.refused(case, error, self.session.rerun(self.item))
         self._publish(outcome, mine)
@@ -129,6 +130,20 @@ class Operators:
             raise self._explained(outcome, case, mine).with_traceback(None)
         return Measurement(case, outcome, mine.results.path, self.session.options.on_inconclusive)
 
+    def _confirmed(
+        self, first: Outcome, engine: Engine, case: ResolvedOperator, devices: Devices, mine: Workers
+    ) -> Outcome:
+        """What looks changed is measured again before it is called so; both measurements are kept."""
+        if not compare.alarming(first.result):
+            return first
+        mine.results.append(first.result)
+        second = engine.measure(case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait)
+        if second.error is not None or second.wrong or second.unsupported:
+            return second
+        told = first.result
+        known = msgspec.structs.replace(second.result, code=told.code, stack=told.stack, notes=told.notes)
+        return replace(second, result=compare.settled(told, self._judged(known)))
+
     def _judged(self, result: Result) -> Result:
         """With its comparisons. A problem has no rounds that could be added: one not decided stays so."""
         judged: Result = self.session.gate.judged(result)
@@ -137,19 +152,24 @@ class Operators:
         note = "not decided, and an operator has no rounds to add: run it in further sessions"
         return msgspec.structs.replace(judged, notes=[*judged.notes, note])
 
-    def _resumed(self, case: ResolvedOperator, code: str, stack: Mapping[str, str]) -> tuple[Outcome | None, str]:
+    def _resumed(
+        self, case: ResolvedOperator, devices: Devices, code: str, stack: Mapping[str, str]
+    ) -> tuple[Outcome | None, str]:
         """What the session in ``--resume`` has of the problem, judged anew, or why it is measured again."""
         resume = self.session.resume
         if resume is None:
             return None, ""
-        offer = resume.operator(case.node_id, code, stack)
+        offer = resume.operator(case.node_id, code, stack, case=case, devices=devices, session=self.session)
         if offer.result is None:
+            self.session.tell_elsewhere(case.id, case.node_id, offer)
             return None, offer.reason
         notes = resuming.noted(offer.result.notes, resume.note())
         taken = msgspec.structs.replace(offer.result, notes=notes, rerun=self.session.rerun(self.item))
         self.session.note("resumed", case=case.id, test=case.node_id, session=resume.name, rounds=[])
-        unsupported = next(iter(offer.result.notes), "") if taken.verdict == verdict.UNSUPPORTED else ""
-        return Outcome(self._judged(taken), unsupported=unsupported), ""
+        said = next(iter(offer.result.notes), "")
+        unsupported = said if taken.verdict == verdict.UNSUPPORTED else ""
+        wrong = said if taken.verdict == verdict.WRONG else ""
+        return Outcome(self._judged(taken), wrong=wrong, unsupported=unsupported), ""
 
     def refuse(self, case: ResolvedOperator, failed: FlagPerfError) -> None:
         """Record a problem that could not even be started, and complete the message of ``failed``."""

@@ -92,7 +92,7 @@ def _add_common(one: argparse.ArgumentParser, family: str) -> None:
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
-        help="seconds it may take in all (default: 60, and more for large problems)",
+        help="seconds it may take in all (default: no limit but 60 s of silence, more for large problems)",
     )
     one.add_argument(
         "--cache", default="hot", choices=("hot", "flushed"), help="before each call, flushed empties it (default: hot)"

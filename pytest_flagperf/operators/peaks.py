@@ -29,8 +29,8 @@ from pathlib import Path
 
 from pytest_flagperf.devices.vendor import Chip
 from pytest_flagperf.devices.vendor import Vendor
+from pytest_flagperf.operators.clock import measured_clock
 from pytest_flagperf.worker.operators import host
-from pytest_flagperf.worker.operators.clock import measured_clock
 
 
 CPUINFO = Path("/proc/cpuinfo")

@@ -9,9 +9,9 @@ import pytest
 
 from pytest_flagperf.devices import vendor
 from pytest_flagperf.devices.vendor import Chip
+from pytest_flagperf.operators import clock
 from pytest_flagperf.operators import peaks
 from pytest_flagperf.operators.peaks import Peak
-from pytest_flagperf.worker.operators import clock
 
 
 def cpuinfo(tmp_path: Path, *, cores: int, threads: int = 1, maker: str = "GenuineIntel", family: int, flags: str):

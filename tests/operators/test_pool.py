@@ -40,10 +40,12 @@ CPU = Devices("cpu", (0,), 1)
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs PyTorch")
 
 
-def ask(pool, one, limit: float = LIMIT, devices: Devices = CPU):
+def ask(pool, one, limit: float | Limit = LIMIT, devices: Devices = CPU):
     from pytest_flagperf.operators.problems import to_json
 
-    return pool.ask(one, devices, {"problem": to_json(one.problem)}, Limit(limit))
+    return pool.ask(
+        one, devices, {"problem": to_json(one.problem)}, limit if isinstance(limit, Limit) else Limit(limit)
+    )
 
 
 def served(pool) -> list[str]:
@@ -87,6 +89,16 @@ def test_a_call_that_does_not_end_is_ended_at_its_limit(make_pool, session, gemm
     assert time.monotonic() - begin < 10
     assert not marked()
     assert ask(pool, gemm()).reply["status"] == "measured"
+
+
+def test_a_limit_of_silence_begins_again_with_every_sign_of_life(make_pool, session, gemm):
+    pool, limit = make_pool(session), Limit(1.0, of_silence=True)
+    ask(pool, gemm())
+    begin = time.monotonic()
+    assert ask(pool, gemm("slow and alive"), limit=limit).reply["status"] == "measured"
+    assert time.monotonic() - begin > limit.seconds
+    with pytest.raises(JobTimedOut, match="no sign of life for 1 s"):
+        ask(pool, gemm("hang"), limit=limit)
 
 
 def test_a_worker_whose_device_is_lost_is_not_blamed_on_the_next_problem(make_pool, session, gemm):

@@ -32,11 +32,15 @@ from pytest_flagperf.worker.operators.elements import pointwise_gradient
 from pytest_flagperf.worker.operators.elements import wide
 from pytest_flagperf.worker.operators.elements import within
 from pytest_flagperf.worker.operators.kernel import Check
+from pytest_flagperf.worker.operators.reductions import Trial
+from pytest_flagperf.worker.operators.reductions import Tried
 from pytest_flagperf.worker.operators.reductions import extremum
 from pytest_flagperf.worker.operators.reductions import largest
 from pytest_flagperf.worker.operators.reductions import product_of_all
 from pytest_flagperf.worker.operators.reductions import sampled_along
 from pytest_flagperf.worker.operators.reductions import sum_or_mean
+from pytest_flagperf.worker.operators.reductions import trials
+from pytest_flagperf.worker.operators.request import Request
 
 
 # Zero share of a dropout: this many standard deviations may lie between it and p.
@@ -45,15 +49,19 @@ DEVIATIONS = 6.0
 EPSILON = 1e-5
 
 
-def check(problem: Operator, direction: str, precision: str, tensors: Tensors, seed: int) -> Check:
-    """The error of the last call, and its bound. Raises ``KeyError`` for an operator without a reference."""
-    judge = (GRADIENTS if direction == "bwd" else FORWARD)[problem.name]
-    return judge(problem, precision, tensors, seed)
+def judge(kernel: Tensors, request: Request, tried: Tried, answer: Callable[[Trial], Any]) -> Check:
+    """The error of a kernel's last call, and its bound; where that is right, also those of its trials.
 
-
-def shapes_hold(problem: Operator, tensors: Tensors) -> bool:
-    """Whether the results have the shapes that the problem says; the rest of a check relies on it."""
-    return all(tuple(tensors.shape(f"out{i}")) == shape for i, shape in enumerate(problem.outputs))
+    ``answer`` gives what the call makes of a trial. Raises ``KeyError`` for an operator without a reference.
+    """
+    problem, direction = request.problem, request.direction
+    assert isinstance(problem, Operator)
+    shapes = (problem.inputs[0],) if direction == "bwd" else problem.outputs
+    if any(tuple(kernel.shape(f"out{i}")) != shape for i, shape in enumerate(shapes)):
+        return Check(math.inf, 0.0)
+    reference_of = (GRADIENTS if direction == "bwd" else FORWARD)[problem.name]
+    found = reference_of(problem, request.precision, kernel, request.seed)
+    return tried(found, lambda: trials(problem, direction, request.precision, kernel, request.seed), answer)
 
 
 # --- softmax and losses

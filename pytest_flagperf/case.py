@@ -19,6 +19,7 @@ from typing import ClassVar
 from pytest_flagperf import bounds
 from pytest_flagperf import metrics
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.words import ENGINES
 from pytest_flagperf.words import FRAMEWORKS
 from pytest_flagperf.words import PRECISIONS
 from pytest_flagperf.words import SCALES
@@ -91,6 +92,11 @@ def at_most(metric: str, bound: float, *, source: str) -> Target:
     return Target(metric, bound, "at most", source)
 
 
+# Largest relative error of a sample's outputs against eager fp32. Half of a type's digits are left to sums that are
+# made in another order, over many layers. int8 has no such bound: its quality decides.
+OUTPUT_TOLERANCE = {"fp32": 1e-3, "fp16": 3e-2, "bf16": 1e-1}
+
+
 @dataclass(frozen=True)
 class Scale:
     """How big a case is run: ``full`` is the reference dataset and target, ``lite`` fits two CPU cores.
@@ -99,6 +105,9 @@ class Scale:
     model's floating-point operations a training sample (matrix products and convolutions, forward and backward,
     no recomputation), the numerator of ``mfu``; ``parameters`` the exact count of trainable parameters, asserted
     in every rank.
+
+    Of inference: ``flops`` are those of the forward pass alone. ``weights`` names a set of weights, which is found like
+    a dataset; without one the model is random, and measured for its speed only.
     """
 
     dataset: str
@@ -107,18 +116,19 @@ class Scale:
     frameworks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     parameters: int | None = None
     flops: float | None = None
+    weights: str = ""
 
 
 @dataclass(frozen=True)
-class TrainingCase:
-    """A model trained to a target.
+class ModelCase:
+    """What the cases of models have in common.
 
     ``workloads`` names for each framework the class that brings the model: ``"pytorch:ResNet50"`` is the class
     ``ResNet50`` of ``pytorch.py`` beside the test module. ``tunable`` lists the configuration keys that a
     vendor's overlay may set; every other key is part of the standard case.
     """
 
-    kind: ClassVar[str] = "training"
+    kind: ClassVar[str] = ""
 
     model: str
     title: str
@@ -164,20 +174,67 @@ class TrainingCase:
                 keys |= set(overrides)
         return keys
 
+    def targets(self, selection: Selection) -> tuple[Target, ...]:
+        """What has to hold in one of the ways to run the case."""
+        return tuple(self.scales[selection.scale].targets)
+
+
+@dataclass(frozen=True)
+class TrainingCase(ModelCase):
+    """A model trained to a target."""
+
+    kind: ClassVar[str] = "training"
+
+
+@dataclass(frozen=True)
+class InferenceCase(ModelCase):
+    """A trained model that answers, executed by each of several ``engines``.
+
+    The targets of a scale bound the quality of the engine's answers, and ``quality_ratio`` what of the quality of the
+    framework's own execution in fp32 is kept. ``output_error`` is bounded beside them, see :data:`OUTPUT_TOLERANCE`;
+    a target of the case's own takes its place. ``config`` may set, beside what the workload reads: ``batch_size``,
+    ``repeat`` (passes over the dataset that are measured), ``warmup_batches``, ``calibration_samples``,
+    ``compile_timeout`` (s), ``cpu_threads``, ``edge_threads``, ``minimum_time`` (s) and ``dynamic`` (whether one
+    compiled model takes batches of any size; true where it is not set).
+    """
+
+    kind: ClassVar[str] = "inference"
+
+    precisions: Sequence[str] = ("fp32", "bf16", "fp16", "int8")
+    engines: Sequence[str] = ENGINES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.engines:
+            raise ConfigurationError(f"case {self.model}: it is defined for no engine")
+        for name in self.engines:
+            if not _NAME.match(name):
+                raise ConfigurationError(f"case {self.model}: engine {name!r}: an engine's name is a marker, too")
+
+    def targets(self, selection: Selection) -> tuple[Target, ...]:
+        """Those of the scale, and the bound on what the engine's outputs may differ from eager fp32's."""
+        own = super().targets(selection)
+        bound = OUTPUT_TOLERANCE.get(selection.precision)
+        if bound is None or any(target.metric == "output_error" for target in own):
+            return own
+        return (*own, at_most("output_error", bound, source=f"what {selection.precision} may differ from eager fp32"))
+
 
 @dataclass(frozen=True)
 class Selection:
-    """One of the ways to run a case: what the parameters of a test id say."""
+    """One of the ways to run a case: what the parameters of a test id say. ``engine`` is empty but for inference."""
 
     framework: str
     precision: str
     topology: Topology
     scale: str
+    engine: str = ""
 
     @property
     def id(self) -> str:
-        """The stable ASCII id: ``pytorch-amp-1x8-full``."""
-        return f"{self.framework}-{self.precision}-{self.topology}-{self.scale}"
+        """The stable ASCII id: ``pytorch-amp-1x8-full``, of inference ``pytorch-onnxruntime-fp32-1x1-lite``."""
+        parts = (self.framework, self.engine, self.precision, str(self.topology), self.scale)
+        return "-".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
@@ -205,7 +262,7 @@ class ResolvedCase:
     names the device that the workload runs on instead of the vendor's, in tests of vendor files.
     """
 
-    case: TrainingCase
+    case: ModelCase
     selection: Selection
     role: str
     vendor: str

@@ -16,10 +16,10 @@ import pytest
 
 from pytest_flagperf import overlay
 from pytest_flagperf import words
+from pytest_flagperf.case import ModelCase
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Topology
-from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.operators import case as operators
 from pytest_flagperf.operators.case import OperatorCase
@@ -31,6 +31,7 @@ from pytest_flagperf.words import KINDS
 from pytest_flagperf.words import PRECISIONS
 from pytest_flagperf.words import ROLES
 from pytest_flagperf.words import SCALES
+from pytest_flagperf.worker.inference import registry
 
 
 _KERNELS = Path(__file__).parent / "worker" / "operators"
@@ -38,10 +39,12 @@ _KERNELS = Path(__file__).parent / "worker" / "operators"
 OPERATOR_TOPOLOGY = Topology(1, 2)
 
 
-def parametrize(metafunc: pytest.Metafunc, session: Session, case: TrainingCase) -> None:
-    """One test for each selection of framework, precision, topology and scale."""
+def parametrize(metafunc: pytest.Metafunc, session: Session, case: ModelCase) -> None:
+    """One test for each selection of framework, engine, precision, topology and scale."""
     register_model(metafunc.config, session, case)
+    register_engines(metafunc.config, session, case)
     role = _role(metafunc)
+    _check_role(metafunc, case, role)
     for name, scale in case.scales.items():
         if role == "convergence" and not scale.targets:
             raise ConfigurationError(
@@ -53,11 +56,7 @@ def parametrize(metafunc: pytest.Metafunc, session: Session, case: TrainingCase)
         missing = f"{session.options.replay} holds no {role} run of {case.model}"
     else:
         values = [_parameter(session, case, selection, role, metafunc) for selection in _selections(session, case)]
-        missing = (
-            f"{case.model} has no workload for {', '.join(session.options.frameworks)}"
-            if not session.frameworks(case)
-            else f"{case.model} has no scale {', '.join(session.options.scales)}; it has {', '.join(case.scales)}"
-        )
+        missing = _nothing(session, case)
     if not values:
         marks = [getattr(pytest.mark, case.model), getattr(pytest.mark, case.kind), pytest.mark.skip(missing)]
         values = [pytest.param(None, id="none", marks=marks)]
@@ -122,11 +121,36 @@ def _no_operators(session: Session, framework: str) -> str:
     return ""
 
 
-def register_model(config: pytest.Config, session: Session, case: TrainingCase) -> None:
+def register_model(config: pytest.Config, session: Session, case: ModelCase) -> None:
     """Make the model's name a marker, once."""
     if case.model not in session.models:
         session.models[case.model] = case.title
         config.addinivalue_line("markers", f"{case.model}: FlagPerf model: {case.title}")
+
+
+def register_engines(config: pytest.Config, session: Session, case: ModelCase) -> None:
+    """Make the engines that other packages bring markers, once; those that ship are ones already."""
+    if case.kind != "inference":
+        return
+    for name in (*getattr(case, "engines", ()), *session.options.engines):
+        if name not in words.ENGINES and name not in session.engine_markers:
+            session.engine_markers.add(name)
+            config.addinivalue_line("markers", f"{name}: FlagPerf engine")
+
+
+def _check_role(metafunc: pytest.Metafunc, case: ModelCase, role: str) -> None:
+    if (role == "convergence") if case.kind == "inference" else (role not in words.TRAINING_ROLES):
+        raise ConfigurationError(f"{metafunc.definition.nodeid}: {role} is no role of {case.kind}")
+
+
+def _nothing(session: Session, case: ModelCase) -> str:
+    """Why no selection of a case is asked for."""
+    if not session.frameworks(case):
+        return f"{case.model} has no workload for {', '.join(session.options.frameworks)}"
+    if set(session.options.scales).isdisjoint(case.scales):
+        return f"{case.model} has no scale {', '.join(session.options.scales)}; it has {', '.join(case.scales)}"
+    asked = ", ".join(session.options.engines)
+    return f"{case.model} is not defined for engine {asked}; it is for {', '.join(getattr(case, 'engines', ()))}"
 
 
 def _role(metafunc: pytest.Metafunc) -> str:
@@ -139,16 +163,29 @@ def _role(metafunc: pytest.Metafunc) -> str:
     return roles[0]
 
 
-def _selections(session: Session, case: TrainingCase) -> Iterator[Selection]:
+def _selections(session: Session, case: ModelCase) -> Iterator[Selection]:
     options = session.options
     for framework, precision, topology, scale in itertools.product(
         session.frameworks(case), options.precisions, options.topologies, options.scales
     ):
         if scale in case.scales:
-            yield Selection(framework, precision, topology, scale)
+            for engine in _engines(session, case, framework):
+                yield Selection(framework, precision, topology, scale, engine)
 
 
-def _parameter(session: Session, case: TrainingCase, selection: Selection, role: str, metafunc: pytest.Metafunc) -> Any:
+def _engines(session: Session, case: ModelCase, framework: str) -> list[str]:
+    """The engines to run a case by in a framework; of training the one that has no name.
+
+    What another package brings no case can name: it executes every case where it is asked for.
+    """
+    if case.kind != "inference":
+        return [""]
+    own, asked = list(getattr(case, "engines", ())), session.options.engines
+    chosen = [name for name in asked if name in own or not registry.is_built_in(name)] if asked else own
+    return [name for name in chosen if registry.has(framework, name)]
+
+
+def _parameter(session: Session, case: ModelCase, selection: Selection, role: str, metafunc: pytest.Metafunc) -> Any:
     marks = _marks(case, selection)
     reason = _unsupported(session, case, selection)
     if reason:
@@ -156,10 +193,11 @@ def _parameter(session: Session, case: TrainingCase, selection: Selection, role:
     return pytest.param(_resolve(session, case, selection, role, metafunc), id=selection.id, marks=marks)
 
 
-def _recorded(session: Session, case: TrainingCase, run: Recorded, role: str, metafunc: pytest.Metafunc) -> Any:
+def _recorded(session: Session, case: ModelCase, run: Recorded, role: str, metafunc: pytest.Metafunc) -> Any:
     """The parameter that judges ``run``, or ``None`` where it is of another case or was not asked for."""
     selection, wanted = run.selection, session.options.frameworks
     mine = (run.model, run.role) == (case.model, role) and selection.scale in case.scales
+    mine = mine and bool(selection.engine) == (case.kind == "inference")
     if not mine or selection.framework not in (wanted or case.workloads):
         return None
     resolved = _resolve(session, case, selection, role, metafunc)
@@ -180,13 +218,16 @@ def _recorded(session: Session, case: TrainingCase, run: Recorded, role: str, me
     return pytest.param(resolved, id=run.id, marks=_marks(case, selection))
 
 
-def _marks(case: TrainingCase, selection: Selection) -> list[pytest.MarkDecorator]:
-    names = (case.model, selection.framework, selection.precision, case.kind, selection.scale)
+def _marks(case: ModelCase, selection: Selection) -> list[pytest.MarkDecorator]:
+    names = (
+        *(case.model, selection.framework, selection.precision, case.kind, selection.scale),
+        *([selection.engine] if selection.engine else []),
+    )
     return [getattr(pytest.mark, name) for name in names]
 
 
 def _resolve(
-    session: Session, case: TrainingCase, selection: Selection, role: str, metafunc: pytest.Metafunc
+    session: Session, case: ModelCase, selection: Selection, role: str, metafunc: pytest.Metafunc
 ) -> ResolvedCase:
     resolved = overlay.resolve(
         case,
@@ -202,11 +243,13 @@ def _resolve(
     return replace(resolved, deviations=(*session.vendor_deviations, *resolved.deviations))
 
 
-def _unsupported(session: Session, case: TrainingCase, selection: Selection) -> str:
+def _unsupported(session: Session, case: ModelCase, selection: Selection) -> str:
     """Why this selection does not exist, or an empty text."""
     vendor = session.vendor
     if selection.precision not in case.precisions:
         return f"{case.model} is not defined in {selection.precision}; it is in {', '.join(case.precisions)}"
+    if case.kind == "inference":
+        return _unsupported_inference(session, selection)
     if selection.precision not in vendor.precisions:
         return f"{vendor.title} has no {selection.precision}; it has {', '.join(vendor.precisions)}"
     support = vendor.frameworks.get(selection.framework)
@@ -215,6 +258,16 @@ def _unsupported(session: Session, case: TrainingCase, selection: Selection) -> 
     if support.precisions is not None and selection.precision not in support.precisions:
         has = ", ".join(support.precisions)
         return f"{selection.framework} has no {selection.precision} on {vendor.title}; it has {has}"
+    return ""
+
+
+def _unsupported_inference(session: Session, selection: Selection) -> str:
+    """As above. Which precisions there are the engine says, once it is asked: those of vendor files are of training."""
+    vendor = session.vendor
+    if selection.framework not in vendor.frameworks:
+        return f"{vendor.title} has no {selection.framework}; it has {', '.join(vendor.frameworks)}"
+    if selection.topology.world_size != 1:
+        return f"inference is measured on one device, not on {selection.topology}"
     return ""
 
 
@@ -253,6 +306,7 @@ def _unknown_markers(session: Session, unknown: list[str], known: set[str]) -> s
         "Precisions": PRECISIONS,
         "Kinds": KINDS,
         "Roles": ROLES,
+        "Engines": (*words.ENGINES, *sorted(session.engine_markers)),
         "Scales": SCALES,
         "Operators": words.FAMILIES,
         "Sets": words.SETS,
@@ -276,6 +330,7 @@ _GROUPS = (
     words.FAMILIES,
     FRAMEWORKS,
     KINDS,
+    words.ENGINES,
     tuple(ROLES),
     SCALES,
 )

@@ -39,6 +39,10 @@ def devices(request: pytest.FixtureRequest, case: ResolvedCase | ResolvedOperato
         reason = _found(request, case, lambda: provision.too_few(session, cast("ResolvedOperator", case)))
         if reason:
             pytest.skip(reason)
+    elif case.case.kind == "inference":
+        reason = _found(request, case, lambda: provision.lacks_engine(session, cast("ResolvedCase", case)))
+        if reason:
+            pytest.skip(reason)
     return _found(request, case, lambda: provision.find_devices(session, case))
 
 

@@ -42,6 +42,7 @@ from pytest_flagperf.reports.progress import Progress
 from pytest_flagperf.rounds import Round
 from pytest_flagperf.run import Run
 from pytest_flagperf.run import Surroundings
+from pytest_flagperf.run import asked_of
 from pytest_flagperf.run import build_result
 from pytest_flagperf.run import figures_of
 from pytest_flagperf.run import judge_rounds
@@ -303,8 +304,10 @@ class Launcher:
         self, case: ResolvedCase, dataset: Data, attempt: Attempt, failed: FlagPerfError | Regressed | None
     ) -> results.Result:
         """What there is so far, judged."""
-        targets = case.targets if case.role == "convergence" else ()
-        rounds = judging.drop(attempt.rounds, targets) if failed is None else attempt.rounds
+        targets = asked_of(case, dataset)
+        # A round of another role that missed a target is no bad luck.
+        dropping = targets if case.role == "convergence" else ()
+        rounds = judging.drop(attempt.rounds, dropping) if failed is None else attempt.rounds
         judged = judge_rounds(targets, [figures_of(one) for one in rounds if not one.dropped])
         figures, spreads = judging.of_rounds(rounds) if failed is None else ({}, {})
         result = build_result(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+from pytest_flagperf import inference_metrics
+from pytest_flagperf import loadgen_log
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf import samples
@@ -53,29 +55,49 @@ def measure(
     found = _chip(vendor, str(precision.get("device_name", "")), seen)
     # A stand-in's figures say nothing of the vendor's chip.
     peak = found[1].ceiling(case.selection.precision) if found and not case.stand_in else None
-    figures = metrics.training_metrics(
-        ranks,
-        times,
-        targets=case.targets,
-        flops=case.scale.flops,
-        peak=peak * 1e12 if peak is not None else None,
-    )
-    missing = [name for name in REQUIRED if name not in figures]
-    if missing:
-        raise InvalidMeasurement(f"not measured: {', '.join(missing)}")
+    figures, history = _figures(case, ranks, times, peak * 1e12 if peak is not None else None)
+    took = figures.get("inference_time", figures.get("train_time", 0.0))
     shortest = case.config.get("minimum_time")
-    if case.role == "throughput" and shortest and figures["train_time"] < shortest:
+    if case.role != "convergence" and shortest and took < shortest:
         raise InvalidMeasurement(
-            f"measured for {figures['train_time']:.3g} s, the case asks for {shortest:g} s at least: too short to trust"
+            f"measured for {took:.3g} s, the case asks for {shortest:g} s at least: too short to trust"
         )
     watched = _watched(vendor, found[1] if found else None, ranks[0], seen)
     return Measured(
         {**figures, **watched.figures},
-        metrics.evaluations(ranks[0]),
+        history,
         precision,
-        notes=watched.notes,
+        notes=(*watched.notes, *_notes(ranks[0])),
         chip=found[0] if found else None,
     )
+
+
+def _figures(
+    case: ResolvedCase, ranks: Sequence[Sequence[Event]], times: metrics.JobTimes, peak: float | None
+) -> tuple[dict[str, float], list[metrics.Evaluation]]:
+    """Metrics and evaluations, by the kind of the case. Raises ``InvalidMeasurement`` where one is missing."""
+    if case.case.kind == "inference":
+        figures = inference_metrics.inference_metrics(
+            ranks[0], times, targets=case.targets, flops=case.scale.flops, peak=peak
+        )
+        missing, history = inference_metrics.missing(figures, case.role), inference_metrics.evaluations(ranks[0])
+    else:
+        figures = metrics.training_metrics(ranks, times, targets=case.targets, flops=case.scale.flops, peak=peak)
+        missing, history = [name for name in REQUIRED if name not in figures], metrics.evaluations(ranks[0])
+    if missing:
+        raise InvalidMeasurement(f"not measured: {', '.join(missing)}")
+    return figures, history
+
+
+def _notes(log: Sequence[Event]) -> list[str]:
+    """What the events of an inference run have to say beside their figures."""
+    loaded = next((event for event in log if event.name == perflog.LOAD_END), None)
+    of_loadgen = loadgen_log.notes(log)
+    random = loaded is not None and loaded.value.get("random_weights")
+    return [
+        *(["the weights are random: only the speed was measured, there is no quality"] if random else []),
+        *of_loadgen,
+    ]
 
 
 def _chip(vendor: Vendor, device_name: str, seen: samples.Samples | None) -> tuple[str, Chip] | None:
@@ -96,7 +118,7 @@ def chip_of(vendor: Vendor, seen: samples.Samples) -> tuple[str, Chip] | None:
 
 
 def _watched(vendor: Vendor, chip: Chip | None, log: Sequence[Event], seen: samples.Samples | None) -> samples.Seen:
-    """What the monitor saw between TRAIN_START and TRAIN_END."""
+    """What the monitor saw in the measured window."""
     window = measured_window(log)
     if seen is None or window is None:
         return samples.Seen()
@@ -106,10 +128,10 @@ def _watched(vendor: Vendor, chip: Chip | None, log: Sequence[Event], seen: samp
 
 
 def measured_window(log: Sequence[Event]) -> samples.Window | None:
-    """TRAIN_START to TRAIN_END of a rank, by the host's monotonic clock."""
+    """TRAIN_START to TRAIN_END of a rank, of inference INFERENCE_BEGIN to _END, by the host's monotonic clock."""
+    begins, closes = (perflog.TRAIN_START, perflog.INFERENCE_BEGIN), (perflog.TRAIN_END, perflog.INFERENCE_END)
     ends = [
-        next((event.monotonic for event in log if event.name == name), None)
-        for name in (perflog.TRAIN_START, perflog.TRAIN_END)
+        next((event.monotonic for event in reversed(log) if event.name in names), None) for names in (begins, closes)
     ]
     return (ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None
 

@@ -60,7 +60,7 @@ def get(name: str) -> Metric:
 
 for _name, _unit, _better, _description in (
     ("e2e_time", "s", "lower", "job start, before the first process is spawned, to the exit of the last rank"),
-    ("init_time", "s", "lower", "job start to TRAIN_START"),
+    ("init_time", "s", "lower", "job start to TRAIN_START; of inference to the model with its weights"),
     ("train_time", "s", "lower", "TRAIN_START to TRAIN_END, evaluation included"),
     ("time_to_target", "s", "lower", "TRAIN_START to the EVALUATE at which every target holds"),
     ("p_whole", "samples/s", "higher", "samples trained / train_time"),
@@ -80,6 +80,29 @@ for _name, _unit, _better, _description in (
     ("ecc_errors", "1", "lower", "uncorrected memory errors that the devices counted during the job"),
     ("cpu_utilization", "ratio", "lower", "mean utilization of the host's processors"),
     ("host_memory_used", "GiB", "lower", "highest memory in use on the host"),
+):
+    register(_name, _unit, _better, _description)
+
+# Of inference; memory, mfu, e2e_time and init_time are those above.
+for _name, _unit, _better, _description in (
+    ("p_validation_whole", "samples/s", "higher", "samples / time of the reference's pass: eager, fp32, data pipeline"),
+    ("p_validation_core", "samples/s", "higher", "samples / time in the reference's forward pass"),
+    ("p_inference_whole", "samples/s", "higher", "samples / inference_time: data pipeline, copies and forward pass"),
+    ("p_inference_core", "samples/s", "higher", "samples / time in the engine's forward pass, inputs on the device"),
+    ("inference_time", "s", "lower", "INFERENCE_BEGIN to INFERENCE_END"),
+    ("compile_time", "s", "lower", "export and compilation"),
+    ("engine_size", "MiB", "lower", "what the engine compiled the model to: its file, or its weights"),
+    ("quality_ratio", "ratio", "higher", "the engine's quality / that of the framework's eager execution in fp32"),
+    ("output_error", "ratio", "lower", "largest error of a sample's outputs against eager fp32, by their norm"),
+    ("latency_mean", "ms", "lower", "mean time from the scheduled arrival of a query to its answer"),
+    ("latency_p50", "ms", "lower", "median of the latency of queries"),
+    ("latency_p90", "ms", "lower", "90th percentile of the latency of queries"),
+    ("latency_p99", "ms", "lower", "99th percentile of the latency of queries"),
+    ("latency_p999", "ms", "lower", "99.9th percentile of the latency of queries"),
+    ("qps", "queries/s", "higher", "highest rate of queries at which the bound of latency holds"),
+    ("ttft", "ms", "lower", "time from a prompt to its first token"),
+    ("tpot", "ms", "lower", "time for each further token"),
+    ("tokens_per_second_per_device", "tokens/s", "higher", "tokens generated / time, on one device"),
 ):
     register(_name, _unit, _better, _description)
 
@@ -270,7 +293,22 @@ def _rate(samples: float, seconds: float, what: str) -> float:
     return samples / seconds
 
 
-_NEVER_NEGATIVE = ("s", "samples/s", "GiB", "ratio", "W", "J", "MHz", "µs", "TFLOP/s", "GB/s")
+_NEVER_NEGATIVE = (
+    "s",
+    "ms",
+    "MiB",
+    "queries/s",
+    "tokens/s",
+    "samples/s",
+    "GiB",
+    "ratio",
+    "W",
+    "J",
+    "MHz",
+    "µs",
+    "TFLOP/s",
+    "GB/s",
+)
 
 # Above the peak by more than its own uncertainty: the clock, the FLOP count or the peak is wrong.
 UTILIZATION_LIMIT = 1.05

@@ -59,37 +59,43 @@ def reached(start: Path, folder: Path, suite: Path) -> tuple[set[Path], set[str]
     """``start`` and every module of ``folder`` and ``suite`` it imports, over all steps; the names of other imports.
 
     As in the rank, a name is looked for in ``folder`` first, whoever imports it: a module of the suite may get one of
-    the vendor's.
+    the vendor's. A suite of inference may take modules of another suite, which lies beside it.
     """
     seen, waiting = {start}, [start]
     outside: set[str] = set()
     while waiting:
-        for name, relative in _names(waiting.pop()):
-            found = (_module(folder, name) or _module(suite, name)) if relative else None
+        path = waiting.pop()
+        inside = path.is_relative_to(folder) or path.is_relative_to(suite)
+        for name, level in _names(path):
+            if level == 1 and inside:
+                found = _module(folder, name) or _module(suite, name)
+            else:
+                found = _module(path.parents[level - 1], name) if 0 < level <= len(path.parents) else None
             if found is not None and found not in seen:
                 seen.add(found)
                 waiting.append(found)
-            elif not relative:
+            elif not level:
                 outside.add(name.partition(".")[0])
             elif found is None:
                 outside.add(f".{name}")
     return seen, outside
 
 
-def _names(path: Path) -> Iterator[tuple[str, bool]]:
+def _names(path: Path) -> Iterator[tuple[str, int]]:
+    """What a module imports, and how many directories up: 0 where the name is absolute."""
     try:
         tree = ast.parse("".join(_lines(path)))
     except (SyntaxError, ValueError, RecursionError):
         return  # the rank will say so, with its line
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, False) for alias in node.names)
+            yield from ((alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module or "", False
+            yield node.module or "", 0
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, True
+            yield node.module, node.level
         elif isinstance(node, ast.ImportFrom):
-            yield from ((alias.name, True) for alias in node.names)
+            yield from ((alias.name, node.level) for alias in node.names)
 
 
 def _module(folder: Path, name: str) -> Path | None:

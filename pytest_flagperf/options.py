@@ -62,8 +62,10 @@ TABLE = (
     Option("precision", "LIST", "Precisions to run, comma-separated (default: fp32)"),
     Option("topology", "LIST", "Topologies to run, NODESxDEVICES, comma-separated (default: 1x1)"),
     Option("scale", "LIST", "lite: minutes on two CPU cores; full: the reference dataset and target (default: lite)"),
+    Option("engine", "LIST", "Engines of inference to run, comma-separated (default: all that a case is defined for)"),
     Option("rounds", "N", "Rounds of each case, with different recorded seeds (default: 1)"),
     Option("dataset", "NAME=PATH", "Where a dataset is; NAME=synthetic for throughput only", many=True),
+    Option("weights", "NAME=PATH", "Where a set of weights is; NAME=random for speed only", many=True),
     Option("data_root", "DIR", "Where datasets are looked for and small ones are prepared (default: user cache)"),
     Option("python", "FRAMEWORK=PATH", "Interpreter that a framework is installed in (default: pytest's)", many=True),
     Option("container", "IMAGE", "Image to run the workloads in (default: none, they run on the host)"),
@@ -145,8 +147,10 @@ class Options:
     precisions: tuple[str, ...] = ("fp32",)
     topologies: tuple[Topology, ...] = ()
     scales: tuple[str, ...] = ("lite",)
+    engines: tuple[str, ...] = ()
     rounds: int = 1
     datasets: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
     data_root: Path | None = None
     pythons: Mapping[str, str] = field(default_factory=dict)
     container: str | None = None
@@ -215,8 +219,10 @@ def parse(config: pytest.Config) -> Options:
             precisions=_listed(raw, "precision", words.PRECISIONS) or ("fp32",),
             topologies=tuple(map(case.Topology.parse, _split(raw, "topology"))) or (case.Topology(1, 1),),
             scales=_listed(raw, "scale", words.SCALES) or ("lite",),
+            engines=_engines(raw),
             rounds=int(_number(raw, "rounds", 1, whole=True)),
             datasets=_datasets(config, raw),
+            weights=_weights(config, raw),
             data_root=_path(config, raw, "data_root"),
             pythons=_interpreters(raw),
             **_container(config, raw),
@@ -303,6 +309,31 @@ def _datasets(config: pytest.Config, raw: Mapping[str, Any]) -> dict[str, str]:
     base = _base(config, "dataset")
     pairs = _pairs(raw, "dataset", tuple(datasets.known()))
     return {n: value if value == SYNTHETIC else str(base / Path(value).expanduser()) for n, value in pairs.items()}
+
+
+def _weights(config: pytest.Config, raw: Mapping[str, Any]) -> dict[str, str]:
+    if "weights" not in raw:
+        return {}
+    from pytest_flagperf import weights
+
+    base = _base(config, "weights")
+    pairs = _pairs(raw, "weights", tuple(weights.known()))
+    return {n: value if value == weights.RANDOM else str(base / Path(value).expanduser()) for n, value in pairs.items()}
+
+
+def _engines(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names that are engines, whether or not one is installed; what others bring is looked for only here."""
+    wanted = _split(raw, "engine")
+    if wanted:
+        from pytest_flagperf.errors import ConfigurationError
+        from pytest_flagperf.worker.inference import registry
+
+        for name in wanted:
+            try:
+                registry.check(name)
+            except ConfigurationError as error:
+                raise pytest.UsageError(f"--engine: {error}") from error
+    return wanted
 
 
 def _base(config: pytest.Config, name: str) -> Path:

@@ -30,13 +30,13 @@ import msgspec
 from msgspec.structs import replace as replace_struct
 
 from pytest_flagperf import open_division
+from pytest_flagperf.case import ModelCase
 from pytest_flagperf.case import Replacement
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Setting
 from pytest_flagperf.case import Target
 from pytest_flagperf.case import Topology
-from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.words import SCALES
 
@@ -89,7 +89,7 @@ class Overlay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlay: list[Entry] = []
 
 
-def read(path: Path, case: TrainingCase, vendor: Vendor | None = None) -> Overlay:
+def read(path: Path, case: ModelCase, vendor: Vendor | None = None) -> Overlay:
     """Read and check an overlay, of ``vendor`` where it is given. Raises ``ConfigurationError`` naming file and key."""
     try:
         overlay = msgspec.toml.decode(path.read_bytes(), type=Overlay)
@@ -112,7 +112,7 @@ def read(path: Path, case: TrainingCase, vendor: Vendor | None = None) -> Overla
     return overlay
 
 
-def _check_selectors(case: TrainingCase, entry: Entry, where: str) -> None:
+def _check_selectors(case: ModelCase, entry: Entry, where: str) -> None:
     # A misspelt selector would select nothing, and nobody would miss the overlay.
     for key, value, known in (
         ("framework", entry.framework, tuple(case.workloads)),
@@ -153,7 +153,7 @@ def _check_workload(path: Path, entry: Entry, where: str) -> None:
         raise ConfigurationError(f"{where}: workload: there is no {path.parent / module}.py")
 
 
-def _check(case: TrainingCase, key: str, value: Any, where: str) -> None:
+def _check(case: ModelCase, key: str, value: Any, where: str) -> None:
     if key in {target.metric for scale in case.scales.values() for target in scale.targets}:
         raise ConfigurationError(f"{where}: {key} is a target of {case.model}; a vendor cannot change a target")
     if key not in case.tunable:
@@ -173,7 +173,7 @@ def _is_figure(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _standard_values(case: TrainingCase, key: str) -> Iterable[Any]:
+def _standard_values(case: ModelCase, key: str) -> Iterable[Any]:
     layers: list[Mapping[str, Any]] = [case.config]
     for scale in case.scales.values():
         layers += [scale.config, *scale.frameworks.values()]
@@ -189,7 +189,7 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 def resolve(
-    case: TrainingCase,
+    case: ModelCase,
     selection: Selection,
     *,
     role: str,
@@ -244,7 +244,7 @@ def resolve(
         role=role,
         vendor=vendor,
         settings=settings,
-        targets=_targets(scale.targets, targets, deviations),
+        targets=_targets(case.targets(selection), targets, deviations),
         directory=directory,
         deviations=tuple(deviations),
         notes=tuple(notes),
@@ -255,7 +255,7 @@ def resolve(
 
 
 def _replaced(
-    case: TrainingCase, selection: Selection, directory: Path, path: Path, selected: Iterable[Entry]
+    case: ModelCase, selection: Selection, directory: Path, path: Path, selected: Iterable[Entry]
 ) -> Replacement | None:
     """The vendor's own workload, with what differs from the standard one line by line."""
     chosen = [entry.workload for entry in selected if entry.workload]

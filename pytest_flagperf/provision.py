@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from pytest_flagperf.devices.visible import visible
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DeviceUnavailable
 from pytest_flagperf.session import Session
+from pytest_flagperf.weights import FoundWeights
 
 
 if TYPE_CHECKING:
@@ -37,11 +39,18 @@ class Devices:
 
 @dataclass(frozen=True)
 class Data:
-    """What the ``dataset`` fixture gives: where the case's dataset is, or that it is synthetic."""
+    """What the ``dataset`` fixture gives: where the case's dataset is, or that it is synthetic; and the weights."""
 
     name: str
     found: FoundDataset | None = None
     synthetic: bool = False
+    # Of inference only.
+    weights: FoundWeights | None = None
+
+    @property
+    def has_quality(self) -> bool:
+        """Whether a model can be right about it: it is real, and so are the weights."""
+        return not (self.synthetic or (self.weights is not None and self.weights.random))
 
 
 class Finder(Protocol):
@@ -88,8 +97,40 @@ def too_few(session: Session, case: ResolvedOperator) -> str:
     return f"{wanted} devices are needed, this host has {available}" if wanted > available else ""
 
 
+def lacks_engine(session: Session, case: ResolvedCase) -> str:
+    """Why a case of inference is left out here: its engine is not installed or lacks the precision; or an empty text.
+
+    Raises ``ConfigurationError`` where the engine was asked for and is not installed.
+    """
+    chosen = case.selection
+    if case.case.kind != "inference" or case.recorded is not None:
+        return ""
+    seen = session.engine(chosen.framework, chosen.engine)
+    if seen is None:
+        return ""
+    if seen.missing and chosen.engine in session.options.engines:
+        raise ConfigurationError(seen.missing)
+    if not seen.missing and chosen.precision not in seen.precisions:
+        return f"engine {chosen.engine} has no {chosen.precision}; it has {', '.join(seen.precisions)}"
+    return seen.missing
+
+
 def find_dataset(session: Session, case: ResolvedCase, say: Callable[[str], None]) -> Data:
-    """The case's dataset, or that it is synthetic. Raises ``DatasetError`` where it is missing or corrupt."""
+    """The case's dataset, or that it is synthetic, and of inference the weights.
+
+    Raises ``DatasetError`` where either is missing or corrupt.
+    """
+    found = _find_dataset(session, case, say)
+    if case.case.kind != "inference" or case.recorded is not None:
+        return found
+    if not case.scale.weights:
+        return replace(found, weights=FoundWeights(""))
+    from pytest_flagperf import making_weights
+
+    return replace(found, weights=making_weights.locate(session, case.scale.weights, say))
+
+
+def _find_dataset(session: Session, case: ResolvedCase, say: Callable[[str], None]) -> Data:
     name, given = case.scale.dataset, session.options.datasets
     if case.recorded is not None:
         return Data(name, synthetic=case.recorded.synthetic)

@@ -138,7 +138,11 @@ def _of_ours(path: Path, rounds: tuple[Path, ...]) -> Recorded | None:
     case = _read_case(rounds[0])
     try:
         selection = Selection(
-            str(case["framework"]), str(case["precision"]), Topology.parse(str(case["topology"])), str(case["scale"])
+            str(case["framework"]),
+            str(case["precision"]),
+            Topology.parse(str(case["topology"])),
+            str(case["scale"]),
+            str(case.get("engine", "")),
         )
         if selection.framework not in FRAMEWORKS or selection.precision not in PRECISIONS:
             raise ConfigurationError(f"unknown framework or precision in {selection.id!r}")

@@ -22,7 +22,7 @@ from pytest_flagperf import metrics
 from pytest_flagperf.errors import ReplayError
 
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 # What is decoded as a whole: many times the largest session of operators.
 MOST_BYTES = 512 * 2**20
@@ -133,7 +133,7 @@ class CaseInfo(msgspec.Struct, frozen=True):
 
     ``division`` is ``open`` where the vendor replaced the workload's code. Where ``stand_in`` names a device, the
     workload ran on that: a test of the vendor's files, and no measurement of the vendor. ``environment`` is what the
-    vendor file adds to that of the ranks.
+    vendor file adds to that of the ranks. ``engine`` is what executes the model, of inference only.
     """
 
     id: str
@@ -154,6 +154,7 @@ class CaseInfo(msgspec.Struct, frozen=True):
     container: dict[str, str] = {}
     vendor_file: dict[str, str] = {}
     environment: dict[str, str] = {}
+    engine: str = ""
 
 
 class DatasetInfo(msgspec.Struct, frozen=True):
@@ -163,6 +164,18 @@ class DatasetInfo(msgspec.Struct, frozen=True):
     synthetic: bool
     checksum: str = ""
     splits: dict[str, int] = {}
+
+
+class WeightsInfo(msgspec.Struct, frozen=True):
+    """What a model of inference answered with: where its weights came from, or that they are random.
+
+    ``quality`` is what they reached where they were made.
+    """
+
+    name: str
+    origin: str
+    checksum: str = ""
+    quality: dict[str, float] = {}
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -190,6 +203,7 @@ class Result(msgspec.Struct, frozen=True):
     comparisons: list[ComparisonResult] = []
     stack: dict[str, str] = {}
     code: str = ""
+    weights: WeightsInfo | None = None
     schema_version: str = SCHEMA_VERSION
 
 

@@ -146,7 +146,7 @@ class Round:
                 nproc=topology.devices,
                 env=self._environment(),
                 timeout=self.session.options.timeout,
-                stall_timeout=self.session.options.stall_timeout,
+                stall_timeout=_stall_timeout(self.session, self.case),
                 lease_fds=self.lease.files,
                 container=self.container,
             ),
@@ -175,12 +175,14 @@ class Round:
         return {
             "schema_version": results.SCHEMA_VERSION,
             "id": case.id,
+            "kind": case.case.kind,
             "model": case.model,
             "role": case.role,
             "framework": case.selection.framework,
             "precision": case.selection.precision,
             "topology": str(case.selection.topology),
             "scale": case.selection.scale,
+            **_of_inference(self.session, self.case, self.dataset),
             "vendor": vendor.name,
             "seed": self.seed,
             "directory": str(case.directory),
@@ -227,7 +229,7 @@ class Round:
             else:
                 environment[name] = value
         parts = split_processors(sorted(os.sched_getaffinity(0)), ranks)
-        threads = str(self.case.config.get("cpu_threads") or len(parts[0]))
+        threads = str(self._threads() or len(parts[0]))
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = threads
         if vendor.shared or self.case.stand_in == "cpu":
@@ -237,6 +239,12 @@ class Round:
         if self.container is not None:
             self._contain(environment)
         return environment
+
+    def _threads(self) -> int | None:
+        """Threads of a rank on the host's processor, where the case says; at the edge they are few."""
+        config = self.case.config
+        given = config.get("edge_threads", 1) if self.case.role == "edge" else config.get("cpu_threads")
+        return int(given) if given else None
 
     def _our_environment(self) -> dict[str, str]:
         """What the job gets of this process' environment; in a container only what means the same in there."""
@@ -259,6 +267,8 @@ class Round:
         if options.container is None or options.container_runtime is None:
             return None
         data = [self.dataset.found.path] if self.dataset.found else []
+        if self.dataset.weights is not None and self.dataset.weights.path is not None:
+            data.append(self.dataset.weights.path)
         return runtimes.prepare(
             options.container_runtime,
             options.container,
@@ -279,6 +289,31 @@ class Round:
 
     def _result(self, measured: Measured, failed: FlagPerfError | Regressed | None) -> results.RoundResult:
         return round_result(self.number, self.seed, self.directory, self.started, measured, failed)
+
+
+def _of_inference(session: Session, case: ResolvedCase, data: Data) -> dict[str, Any]:
+    """What only the ``case.json`` of inference has."""
+    if case.case.kind != "inference":
+        return {}
+    found = data.weights
+    return {
+        "engine": case.selection.engine,
+        "stall_timeout": _stall_timeout(session, case),
+        "weights": {
+            "name": found.name if found else "",
+            "path": str(found.path) if found and found.path else None,
+            "checksum": found.checksum if found else "",
+            "origin": found.origin if found else "",
+        },
+    }
+
+
+def _stall_timeout(session: Session, case: ResolvedCase) -> float:
+    """How long a rank may be silent; in inference no longer than its compiler may take."""
+    limit = session.options.stall_timeout
+    if case.case.kind != "inference":
+        return limit
+    return min(limit, float(case.config.get("compile_timeout", limit)))
 
 
 def _explained(failed: FlagPerfError, seen: samples.Samples, vendor: Vendor) -> FlagPerfError:

@@ -72,6 +72,16 @@ class Run:
             raise TargetMissed(self._missed_message(judged))
         return self.not_worse()
 
+    def keeps_quality(self) -> bool:
+        """Of inference: true where every target holds that the run can be judged by; else as :meth:`meets`.
+
+        With random weights, or synthetic data, there is no quality to keep, and the result says so.
+        """
+        __tracebackhide__ = True
+        judged = {target.metric for target in self.result.targets}
+        targets = [target for target in self.case.targets if target.metric in judged]
+        return self.meets(targets) if targets or not self.case.targets else self.not_worse()
+
     def measured(self, *names: str) -> bool:
         """True where each metric was measured and nothing is worse than its baseline.
 
@@ -106,12 +116,26 @@ class Run:
         lines = [f"{self.case.label} missed its target", *(f"  {one}" for one in judged)]
         for one in self.result.rounds:
             lines += [f"round {one.round} {one.dropped}"] if one.dropped else []
+            if self.case.case.kind == "inference":
+                lines += self._kept(one)
+                continue
             lines.append(f"last evaluations{f' of round {one.round}' if len(self.result.rounds) > 1 else ''}:")
             for evaluation in one.evaluations[-SHOWN_EVALUATIONS:]:
                 quality = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.quality.items())
                 when = f"epoch {evaluation.epoch:6.2f}  step {evaluation.step:6d}  {evaluation.seconds:8.1f} s"
                 lines.append(f"  {when}  {quality}")
         return "\n".join([*lines, *self.result.notes, self._where()])
+
+    def _kept(self, one: results.RoundResult) -> list[str]:
+        """Quality of the reference and of the engine, beside each other."""
+        names = ("eager fp32", f"{self.case.selection.engine} {self.case.selection.precision}")
+        width = max(map(len, names))
+        of_round = f" of round {one.round}" if len(self.result.rounds) > 1 else ""
+        lines = [f"quality{of_round}:"] if one.evaluations else []
+        for name, evaluation in zip(names, one.evaluations, strict=False):
+            quality = "  ".join(f"{metric} {value:.4f}" for metric, value in evaluation.quality.items())
+            lines.append(f"  {name:{width}}  {quality}")
+        return lines
 
     def _where(self) -> str:
         log = next(iter(sorted(Path(self.result.rounds[-1].directory).glob("*/rank0*.log"))), None)
@@ -209,6 +233,7 @@ def build_result(
             chip=chip,
             division=case.division,
             stand_in=case.stand_in,
+            engine=chosen.engine,
             container=dict(ran.container),
             vendor_file=dict(ran.vendor_file),
             environment=dict(ran.environment),
@@ -232,6 +257,28 @@ def build_result(
         spreads=dict(spreads or {}),
         stack=dict(stack or {}),
         code=code,
+        weights=_weights(dataset),
+    )
+
+
+def _weights(dataset: Data) -> results.WeightsInfo | None:
+    found = dataset.weights
+    if found is None:
+        return None
+    return results.WeightsInfo(found.name, found.origin, found.checksum, dict(found.quality))
+
+
+def asked_of(case: ResolvedCase, dataset: Data) -> tuple[Target, ...]:
+    """The targets that a run is judged by: all in a convergence run and in inference, none in other runs.
+
+    Random weights and synthetic data have no quality: then inference is judged by what its outputs differ.
+    """
+    if case.case.kind != "inference":
+        return case.targets if case.role == "convergence" else ()
+    return tuple(
+        target
+        for target in case.targets
+        if dataset.has_quality or not (target.metric == "quality_ratio" or metrics.get(target.metric).quality)
     )
 
 

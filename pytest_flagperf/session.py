@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pytest_flagperf import datasets
+from pytest_flagperf import engines
 from pytest_flagperf import facts
 from pytest_flagperf import options
 from pytest_flagperf import overlay
@@ -26,11 +27,12 @@ from pytest_flagperf import replay
 from pytest_flagperf import result
 from pytest_flagperf import words
 from pytest_flagperf.case import FRAMEWORK_MODULES
-from pytest_flagperf.case import TrainingCase
+from pytest_flagperf.case import ModelCase
 from pytest_flagperf.devices import probe
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices import visible
 from pytest_flagperf.devices.vendor import FrameworkSupport
+from pytest_flagperf.engines import Seen
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.errors import ReplayError
@@ -67,8 +69,10 @@ class Session:
         self.config = config
         self.options = options.parse(config)
         self.models: dict[str, str] = {}
+        self.engine_markers: set[str] = set()
         self.name = words.session_name(config)
 
+        self._engines: dict[str, dict[str, Seen]] = {}
         self._overlays: dict[Path, overlay.Overlay | None] = {}
         # An explicit vendor is checked at once: a typo is not worth a collection.
         if self.options.vendor is not None:
@@ -188,10 +192,11 @@ class Session:
         known = name in vendors.names(self.vendor_directories)
         return vendors.find(name, self.vendor_directories) if known else self.vendor
 
-    def overlay(self, case: TrainingCase) -> tuple[Path, overlay.Overlay] | None:
-        """The vendor's overlay of this model, if it has one."""
+    def overlay(self, case: ModelCase) -> tuple[Path, overlay.Overlay] | None:
+        """The vendor's overlay of this model, if it has one; those of inference are in a folder of that name."""
         for directory in self.vendor_directories:
-            path = directory / self.vendor.name / f"{case.model}.toml"
+            folder = directory / self.vendor.name
+            path = (folder / "inference" if case.kind == "inference" else folder) / f"{case.model}.toml"
             if path not in self._overlays:
                 self._overlays[path] = overlay.read(path, case, self.vendor) if path.is_file() else None
             found = self._overlays[path]
@@ -211,7 +216,7 @@ class Session:
             return True
         return find_spec(FRAMEWORK_MODULES[framework]) is not None
 
-    def frameworks(self, case: TrainingCase) -> list[str]:
+    def frameworks(self, case: ModelCase) -> list[str]:
         """The frameworks to run ``case`` in. With none installed all of the case's: their tests say what to install."""
         wanted = [f for f in self.options.frameworks or case.workloads if f in case.workloads]
         return wanted if self.options.frameworks else [f for f in wanted if self.installed(f)] or wanted
@@ -225,6 +230,14 @@ class Session:
                 f"--python {framework}=/path/to/python"
             )
         return self.options.pythons.get(framework, sys.executable)
+
+    def engine(self, framework: str, name: str) -> Seen | None:
+        """What an engine says of itself in the framework's interpreter; ``None`` where that is in a container."""
+        if self.options.container is not None:
+            return None
+        if framework not in self._engines:
+            self._engines[framework] = engines.look(self.python(framework), framework)
+        return self._engines[framework].get(name, Seen(missing=f"engine {name} executes no models of {framework}"))
 
     @cached_property
     def gate(self) -> Gate:

@@ -23,8 +23,17 @@ FRAMEWORKS = ("pytorch", "paddle", "mindspore")
 KINDS = ("training", "inference", "operator")
 ROLES = {
     "convergence": "train from initial weights until every target is met",
-    "throughput": "run a fixed number of steps after a warm-up; never counts as convergence",
+    "throughput": "run a fixed number of steps after a warm-up; of inference the whole dataset, several times over",
+    "single_stream": "LoadGen's SingleStream: the next query when the last one is answered",
+    "multi_stream": "LoadGen's MultiStream: queries of eight samples, one after the other",
+    "server": "LoadGen's Server: queries arrive at random, the answers within a bound of latency",
+    "offline": "LoadGen's Offline: all samples in one query",
+    "edge": "one sample at a time, with few threads; memory counts",
+    "generation": "text from a prompt: time to the first token, time for each further one",
 }
+TRAINING_ROLES = ("convergence", "throughput")
+# What executes a model in inference, beside those that other packages bring by an entry point.
+ENGINES = ("eager", "inductor", "onnxruntime")
 SCALES = ("lite", "full")
 
 # Of operators. The element types are those of FlagPerf's list that are no precision of a model.
@@ -58,6 +67,7 @@ def register_markers(config: pytest.Config) -> None:
         ("framework", FRAMEWORKS),
         ("precision", PRECISIONS),
         ("kind", KINDS),
+        ("engine", ENGINES),
         ("role", tuple(ROLES)),
         ("scale", SCALES),
         ("element type", ELEMENT_TYPES),

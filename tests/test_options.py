@@ -63,9 +63,21 @@ TRIPLES = [
     ("precision", ("amp,bf16", "tf32", "fp16"), "precisions", (("amp", "bf16"), ("tf32",), ("fp16",))),
     ("topology", ("1x8", "2x8", "1x2"), "topologies", ((Topology(1, 8),), (Topology(2, 8),), (Topology(1, 2),))),
     ("scale", ("full,lite", "full", "lite"), "scales", (("full", "lite"), ("full",), ("lite",))),
+    (
+        "engine",
+        ("onnxruntime,eager", "eager", "inductor"),
+        "engines",
+        (("onnxruntime", "eager"), ("eager",), ("inductor",)),
+    ),
     ("monitor", ("0.5", "off", "2"), "monitor", (0.5, None, 2.0)),
     ("rounds", ("5", "3", "2"), "rounds", (5, 3, 2)),
     ("dataset", ("digits=/a", "digits=/b", "digits=/c"), "datasets", tuple({"digits": f"/{x}"} for x in "abc")),
+    (
+        "weights",
+        ("resnet50-digits=/a", "resnet50-digits=/b", "resnet50-digits=random"),
+        "weights",
+        ({"resnet50-digits": "/a"}, {"resnet50-digits": "/b"}, {"resnet50-digits": "random"}),
+    ),
     ("data-root", ("/a", "/b", "/c"), "data_root", (Path("/a"), Path("/b"), Path("/c"))),
     (
         "python",

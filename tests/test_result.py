@@ -90,7 +90,7 @@ def test_a_result_of_a_later_version_is_refused_and_one_of_a_later_minor_version
     path.write_text(json.dumps({**document, "schema_version": "1.7", "added_later": 1}))
     assert results.read_result(path).verdict == "passed"
     path.write_text(json.dumps({**document, "schema_version": "2.0"}))
-    with pytest.raises(ReplayError, match=r"schema_version 2\.0; this version reads 1\.3"):
+    with pytest.raises(ReplayError, match=r"schema_version 2\.0; this version reads 1\.4"):
         results.read_result(path)
 
 

@@ -21,6 +21,8 @@ HEAVY = (
     "torch",
     "paddle",
     "mindspore",
+    "onnx",
+    "onnxruntime",
     "numpy",
     "msgspec",
     "tabulate",
@@ -60,12 +62,13 @@ def test_a_session_without_a_case_imports_no_framework_and_none_of_our_dependenc
     assert loaded(tmp_path, "test_it.py") == ([], "PLUGIN True 0")
 
 
-def test_a_collected_suite_imports_no_framework(tmp_path):
-    source = ROOT / "suites" / "training" / "resnet50" / "test_resnet50.py"
+@pytest.mark.parametrize("kind", ["training", "inference"])
+def test_a_collected_suite_imports_no_framework_and_no_engine(tmp_path, kind):
+    source = ROOT / "suites" / kind / "resnet50" / "test_resnet50.py"
     (tmp_path / "test_resnet50.py").write_text(source.read_text())
     modules, last = loaded(tmp_path, "--collect-only", "-q", "test_resnet50.py")
     assert last == "PLUGIN True 0"
-    assert not {"torch", "paddle", "mindspore"} & set(modules)
+    assert not {"torch", "paddle", "mindspore", "onnx", "onnxruntime"} & set(modules)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -97,8 +100,8 @@ def test_what_a_worker_imports_is_standard_library_only(name):
     assert all(module.partition(".")[0] in sys.stdlib_module_names for module in imports(path))
 
 
-def test_the_pytest_process_imports_no_framework():
-    frameworks = ("torch", "paddle", "mindspore")
+def test_the_pytest_process_imports_no_framework_and_no_engine():
+    frameworks = ("torch", "paddle", "mindspore", "onnx", "onnxruntime")
     outside = [path for path in PACKAGE.rglob("*.py") if "worker" not in path.parts]
     assert not [(path, name) for path in outside for name in imports(path) if starts_with(name, *frameworks)]
 

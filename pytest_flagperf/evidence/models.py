@@ -177,9 +177,9 @@ def _measure(case: ResolvedCase, ranks: Sequence[Sequence[Event]], directory: Pa
     times = metrics.JobTimes(**recorded.read(directory / measured.TIMES))
     vendor = files.vendor if files.vendor is not None else _nobody(case)
     found = measured.measure(vendor, case, ranks, times, seen if seen.devices else None)
-    end = next((event for event in ranks[0] if event.name == perflog.TRAIN_END), None)
+    end = next((event for event in ranks[0] if event.name in (perflog.TRAIN_END, perflog.INFERENCE_END)), None)
     if end is not None and end.monotonic is not None and end.monotonic > times.ended:
-        raise InvalidMeasurement("training ends after its job")
+        raise InvalidMeasurement(f"{case.case.kind} ends after its job")
     return found
 
 
@@ -236,11 +236,21 @@ def _same_case(result: Result, document: Mapping[str, Any], file: str, files: Fi
     data = document["dataset"]
     for key in ("name", "checksum", "synthetic"):
         findings.same(files.file, f"dataset.{key}", getattr(result.dataset, key), data.get(key), file)
-    if case.role == "convergence":
+    if case.kind == "inference":
+        findings.same(files.file, "case.engine", case.engine, document.get("engine"), file)
+        _same_weights(result, document["weights"], file, files, findings)
+    if case.role == "convergence" or case.kind == "inference":
         keys = ("metric", "bound", "direction", "source")
-        asked = [{key: target[key] for key in keys} for target in document["targets"]]
+        wanted = recorded.targets(document, case.kind)
+        asked = [{key: getattr(target, key) for key in keys} for target in wanted]
         told = [{key: getattr(target, key) for key in keys} for target in result.targets]
         findings.same(files.file, "targets", told, asked, file)
+
+
+def _same_weights(result: Result, given: Mapping[str, Any], file: str, files: Files, findings: Findings) -> None:
+    told = result.weights
+    for key in ("name", "origin", "checksum"):
+        findings.same(files.file, f"weights.{key}", getattr(told, key, None), given.get(key), file)
 
 
 def _same_evaluations(one: RoundResult, again: RoundResult, source: str, files: Files, findings: Findings) -> None:
@@ -300,9 +310,9 @@ def _judged(result: Result, again: Sequence[RoundResult], files: Files, findings
     file = files.file
     case_file = next((files.directory(one) for one in result.rounds), None)
     targets: tuple[Target, ...] = ()
-    if result.case.role == "convergence" and case_file is not None:
-        targets = recorded.case(recorded.read(case_file / "case.json"), result.case.kind).targets
-    counted = judging.drop(again, targets)
+    if case_file is not None:
+        targets = recorded.targets(recorded.read(case_file / "case.json"), result.case.kind)
+    counted = judging.drop(again, targets if result.case.role == "convergence" else ())
     for said, follows in zip(result.rounds, counted, strict=True):
         findings.same(file, f"round {said.round} dropped", bool(said.dropped), bool(follows.dropped), "the rounds")
     figures, spreads = judging.of_rounds(counted) if result.error is None else ({}, {})

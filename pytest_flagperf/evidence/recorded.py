@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pytest_flagperf import metrics
 from pytest_flagperf import suites
+from pytest_flagperf.case import InferenceCase
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.case import Scale
 from pytest_flagperf.case import Selection
@@ -24,9 +26,12 @@ from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.provision import Data
 from pytest_flagperf.result import MetricValue
 from pytest_flagperf.result import read_whole
+from pytest_flagperf.run import asked_of
 from pytest_flagperf.sessions import SessionFiles
+from pytest_flagperf.weights import FoundWeights
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def case(document: Mapping[str, Any], kind: str) -> ResolvedCase:
         str(document["precision"]),
         Topology.parse(str(document["topology"])),
         str(document["scale"]),
+        str(document.get("engine", "")),
     )
     targets = tuple(Target(t["metric"], t["bound"], t["direction"], t["source"]) for t in document["targets"])
     scale = Scale(
@@ -54,10 +60,12 @@ def case(document: Mapping[str, Any], kind: str) -> ResolvedCase:
         targets=targets,
         flops=flops(document, kind, selection.scale),
         parameters=document.get("parameters"),
+        weights=str((document.get("weights") or {}).get("name", "")),
     )
+    standard = InferenceCase if kind == "inference" else TrainingCase
     origins = document.get("origins", {})
     return ResolvedCase(
-        TrainingCase(
+        standard(
             model=str(document["model"]),
             title=str(document["model"]),
             workloads={selection.framework: str(document["workload"])},
@@ -73,6 +81,15 @@ def case(document: Mapping[str, Any], kind: str) -> ResolvedCase:
         division=str(document.get("division", "closed")),
         stand_in=str(document["device"].get("stand_in", "")),
     )
+
+
+def targets(document: Mapping[str, Any], kind: str) -> tuple[Target, ...]:
+    """Those that the rounds of a ``case.json`` are judged by. Raises as :func:`case` does."""
+    data = Data(str(document["dataset"]["name"]), synthetic=bool(document["dataset"]["synthetic"]))
+    if kind == "inference":
+        path = document["weights"].get("path")
+        data = replace(data, weights=FoundWeights(str(document["weights"]["name"]), Path(path) if path else None))
+    return asked_of(case(document, kind), data)
 
 
 def flops(document: Mapping[str, Any], kind: str, scale: str) -> float | None:

@@ -49,7 +49,7 @@ def check(directory: Path, findings: Findings, brought: Iterable[Path] = ()) -> 
             operators.check(result, file, vendor, session, findings, first)
             if first is None and compare.alarming(result):
                 before[result.case.node_id] = result
-        elif result.case.kind == "training":
+        elif result.case.kind in ("training", "inference"):
             models.check(result, models.Files(session, file, vendor), findings)
         else:
             findings.problem(file, "case.kind", f"results of {result.case.kind} cannot be judged again by this version")

@@ -32,6 +32,9 @@ KEPT = 100
 # What is judged where nobody chose: few, because every further one is a further chance of a false alarm.
 JUDGED = ("p_train", "time_to_target", "memory_peak")
 JUDGED_OF_OPERATORS = ("time", "capacity")
+JUDGED_OF_INFERENCE = ("p_inference_core", "latency_p99", "qps", "tokens_per_second_per_device", "memory_peak")
+# A bound on numerical noise, and not a figure to get better at.
+NOT_JUDGED = ("output_error",)
 
 # A change that does not count, as a ratio. MLPerf Training publishes a spread of 2.5 % for the time to train of imaging
 # benchmarks and of 5 % for others; MLPerf Inference asks for 99 % of the reference's quality.
@@ -165,7 +168,7 @@ def of_result(result: Result, session: str, chosen: Sequence[str] = ()) -> CaseB
         curve={
             f"{session} round {one.round}": curve
             for one in result.rounds
-            if one.error is None and not one.dropped and (curve := columns(one.evaluations))
+            if case.kind == "training" and one.error is None and not one.dropped and (curve := columns(one.evaluations))
         },
     )
 
@@ -211,8 +214,9 @@ def judged(result: Result) -> list[str]:
     """The metrics of a result that are judged where nobody chose."""
     if result.case.kind == "operator":
         return [name for name in JUDGED_OF_OPERATORS if name in result.metrics]
-    targets = [one.metric for one in result.targets]
-    return [name for name in dict.fromkeys([*JUDGED, *targets]) if name in result.metrics]
+    targets = [one.metric for one in result.targets if one.metric not in NOT_JUDGED]
+    first = JUDGED_OF_INFERENCE if result.case.kind == "inference" else JUDGED
+    return [name for name in dict.fromkeys([*first, *targets]) if name in result.metrics]
 
 
 def tolerance(name: str, targets: Iterable[str] = ()) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import platform
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ def digest(case: ResolvedCase) -> str:
             "targets": [[target.metric, target.bound, target.direction] for target in case.targets],
             "selection": case.selection.id,
             "role": case.role,
+            **({"weights": case.scale.weights} if case.case.kind == "inference" else {}),
             OURS: __version__,
         }
     )
@@ -119,6 +121,8 @@ def _files(case: ResolvedCase) -> dict[str, str]:
 def _name(path: Path, folder: Path, suite: Path) -> str:
     """Where a module is, in words that are the same on every machine."""
     base = folder if path.is_relative_to(folder) else suite
+    if not path.is_relative_to(base):  # another suite, which one of inference may take its network from
+        return f"suite/{os.path.relpath(path, base)}"
     return f"{'workload' if base == folder else 'suite'}/{path.relative_to(base)}"
 
 

@@ -111,6 +111,18 @@ class Progress:
             os.write(self._descriptor, text.encode("utf-8", errors="replace"))
 
 
+# Of inference.
+_STAGES = {
+    perflog.LOAD_BEGIN: "loading",
+    perflog.VALIDATION_BEGIN: "validating",
+    perflog.EXPORT_BEGIN: "exporting",
+    perflog.COMPILE_BEGIN: "compiling",
+    perflog.COMPILE_END: "warm-up",
+    perflog.ACCURACY_BEGIN: "accuracy",
+    perflog.INFERENCE_BEGIN: "inference",
+}
+
+
 class State:
     """Where a run is, from its events."""
 
@@ -146,8 +158,12 @@ class State:
         elif event.name == perflog.EVALUATE:
             self.stage = "training"
             self.quality = {k: v for k, v in value.items() if k not in ("epoch", "global_steps")}
-        elif event.name == perflog.TRAIN_END:
+        elif event.name in (perflog.TRAIN_END, perflog.INFERENCE_END):
             self.stage = "finishing"
+        elif event.name in _STAGES:
+            self.stage = _STAGES[event.name]
+        elif event.name in (perflog.VALIDATION_END, perflog.ACCURACY_END):
+            self.quality = dict(value.get("quality") or {})
 
     def text(self) -> str:
         """One line: what is known, and nothing that is not."""

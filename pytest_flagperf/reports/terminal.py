@@ -21,6 +21,10 @@ from pytest_flagperf.result import read_result
 
 MOST_NOTES = 10
 COLUMNS = ("case", "quality", "p_whole", "p_train", "p_core", "e2e", "memory", "verdict")
+INFERENCE_COLUMNS = (
+    *("inference", "engine", "quality", "kept", "p_val_core", "p_infer_whole", "p_infer_core"),
+    *("latency p99", "compile", "memory", "verdict"),
+)
 CHANGE = "vs baseline"
 # Comparisons that are told in words.
 SAID = ("regressed", "inconclusive", "improved")
@@ -48,12 +52,30 @@ def summarize(terminalreporter: Any, directories: Mapping[str, Path]) -> None:
 
 
 def table(results: Sequence[Result]) -> str:
+    """Results as text tables, those of inference in one of their own."""
+    inference = [result for result in results if result.case.kind == "inference"]
+    others = [result for result in results if result.case.kind != "inference"]
+    tables = ((training_table, others), (inference_table, inference))
+    return "\n\n".join(text(found) for text, found in tables if found)
+
+
+def training_table(results: Sequence[Result]) -> str:
     """Results as a text table: samples/s, seconds, GiB; what was not measured is blank.
 
     The change against the baseline has a column where anything was compared.
     """
-    rows = [[printable(cell) for cell in row(result)] for result in results]
-    headers, alignment = list(COLUMNS), ["left", "left", *["right"] * 5, "left"]
+    return _laid_out(results, [row(result) for result in results], COLUMNS, text=2)
+
+
+def inference_table(results: Sequence[Result]) -> str:
+    """As above, of inference: samples/s, ms, seconds; memory in GiB, at the edge in MiB."""
+    return _laid_out(results, [inference_row(result) for result in results], INFERENCE_COLUMNS, text=3)
+
+
+def _laid_out(results: Sequence[Result], cells_of: Sequence[list[str]], columns: Sequence[str], *, text: int) -> str:
+    """The table; the first ``text`` columns and the last are text, the rest figures."""
+    rows = [[printable(cell) for cell in cells] for cells in cells_of]
+    headers, alignment = list(columns), [*["left"] * text, *["right"] * (len(columns) - text - 1), "left"]
     if any(result.comparisons for result in results):
         headers.insert(-1, CHANGE)
         alignment.insert(-1, "left")
@@ -134,17 +156,42 @@ def row(result: Result) -> list[str]:
     """One result's cells, in the order of ``COLUMNS``."""
     case = result.case
     selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
-    # One that was stopped early has the error of its verdict.
-    named = result.error is not None and result.verdict not in SAID
-    verdict = f"{result.verdict}: {result.error.type}" if result.error is not None and named else result.verdict
     return [
         f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else ""),
         quality(result),
         *(_figure(result, name, "{:,.1f}") for name in ("p_whole", "p_train", "p_core")),
         _figure(result, "e2e_time", "{:,.1f} s"),
         memory(result),
-        verdict + "".join(f" ({remark})" for remark in remarks(result)),
+        _verdict(result),
     ]
+
+
+def inference_row(result: Result) -> list[str]:
+    """One result's cells, in the order of ``INFERENCE_COLUMNS``."""
+    case = result.case
+    selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
+    kept = ("quality_ratio", "output_error")
+    edge = case.role == "edge"
+    peak = result.metrics.get("memory_peak")
+    in_mib = f"{peak.value * 1024:.1f} MiB" if edge and peak is not None else ""
+    return [
+        f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else ""),
+        case.engine,
+        quality(result, leave_out=kept),
+        _figure(result, "quality_ratio", "{:.4f}"),
+        *(_figure(result, f"p_{name}", "{:,.1f}") for name in ("validation_core", "inference_whole", "inference_core")),
+        _figure(result, "latency_p99", "{:,.3g} ms"),
+        _figure(result, "compile_time", "{:,.1f} s"),
+        in_mib or memory(result),
+        _verdict(result),
+    ]
+
+
+def _verdict(result: Result) -> str:
+    # One that was stopped early has the error of its verdict.
+    named = result.error is not None and result.verdict not in SAID
+    verdict = f"{result.verdict}: {result.error.type}" if result.error is not None and named else result.verdict
+    return verdict + "".join(f" ({remark})" for remark in remarks(result))
 
 
 def notes(results: Sequence[Result]) -> list[str]:
@@ -161,6 +208,7 @@ def notes(results: Sequence[Result]) -> list[str]:
 def remarks(result: Result) -> list[str]:
     """What a reader of the verdict has to know with it."""
     found = ["synthetic data"] if result.dataset.synthetic else []
+    found += ["random weights"] if result.weights is not None and result.weights.origin == "random" else []
     if any(map(resume.is_note, result.notes)):
         found.append("resumed")
     if result.case.division == "open":
@@ -170,10 +218,12 @@ def remarks(result: Result) -> list[str]:
     return found
 
 
-def quality(result: Result) -> str:
-    """``top1 0.9790 >= 0.96``: each target with what was found."""
+def quality(result: Result, leave_out: Sequence[str] = ()) -> str:
+    """``top1 0.9790 >= 0.96``: each target with what was found, but for those that have a column of their own."""
     cells = []
     for target in result.targets:
+        if target.metric in leave_out and target.met:
+            continue
         sign = ">=" if target.direction == "at least" else "<="
         if not target.met:
             sign = {"<=": ">", ">=": "<"}[sign]

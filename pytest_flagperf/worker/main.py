@@ -34,15 +34,22 @@ def main(context: RankContext) -> Callable[[], None]:
         {"vendor": case["vendor"], "model": case["model"], "config_path": context.case_file, "config": case["config"]},
     )
     events.write(perflog.INIT_START)
+    module = str(case["device"].get("module", ""))
+    if case.get("kind") == "inference":
+        from pytest_flagperf.worker.inference.main import run
+
+        return run(context, case, events, lambda: _versions(module))
     backend = importlib.import_module(f"pytest_flagperf.worker.{case['framework']}").Backend(context, case)
     workload = build_workload(backend, case, events)
-    training = Training(backend, workload, events, Plan.of(case), _versions(str(case["device"].get("module", ""))))
+    training = Training(backend, workload, events, Plan.of(case), _versions(module))
     training.prepare()
     if case["role"] == "throughput":
         training.measure()
     else:
         training.converge()
     training.finish()
+    if case.get("weights_to"):
+        backend.save(case["weights_to"])
     return backend.teardown  # type: ignore[no-any-return]
 
 

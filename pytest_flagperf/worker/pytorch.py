@@ -287,6 +287,10 @@ class Backend:
         dist.all_gather_object(digests, sha.hexdigest())
         return digests
 
+    def save(self, path: str) -> None:
+        """Parameters and running statistics as an ``.npz``, by the network's names, in its order."""
+        np.savez(path, **{name: value.detach().cpu().numpy() for name, value in self._model.state_dict().items()})
+
     def memory(self) -> dict[str, float]:
         """See :class:`~pytest_flagperf.worker.loop.Backend`."""
         if self.device.type == "cpu":

@@ -52,7 +52,8 @@ def is_well(result: Result) -> bool:
 def label(result: Result) -> str:
     """``resnet50 convergence [pytorch-amp-1x8-full] kunlunxin R300``; of an operator its problem too."""
     case = result.case
-    selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
+    parts = (case.framework, case.engine, case.precision, case.topology, case.scale)
+    selection = "-".join(filter(None, parts))
     if case.kind == "operator":
         selection = case.id.removeprefix(f"{case.model}-")
     return f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else "")

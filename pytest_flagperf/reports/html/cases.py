@@ -35,7 +35,10 @@ MOST_LOGS = 8
 MOST_MESSAGE, LEAST_MESSAGE, MESSAGES_TOGETHER = 20_000, 400, 2_000_000
 MOST_NOTES, MOST_EVALUATIONS = 30, 30
 # What a reader looks at first.
-MAIN = ("p_whole", "p_train", "p_core", "e2e_time", "train_time", "time_to_target", "memory_peak", "time")
+MAIN = (
+    *("p_whole", "p_train", "p_core", "e2e_time", "train_time", "time_to_target"),
+    *("p_inference_core", "p_inference_whole", "quality_ratio", "latency_p99", "memory_peak", "time"),
+)
 # The comparison that stands for its case in the table of cases: the first of these.
 _WORST_FIRST = ("regressed", "inconclusive", "improved", "passed", "not comparable", "no baseline")
 

@@ -145,10 +145,11 @@ def _name(host: str, device: int | None, several: bool) -> str:
     return " ".join([*parts, *([] if device is None else [f"{device}"])])
 
 
+_MEASURED = (perflog.TRAIN_START, perflog.TRAIN_END, perflog.INFERENCE_BEGIN, perflog.INFERENCE_END)
+
+
 def _training(events: Iterable[Event], begin: float) -> list[float]:
-    """When training began and ended, on the time axis of the host that rank 0 ran on."""
+    """When training, or the measured part of inference, began and ended, on the time axis of rank 0's host."""
     return [
-        _short(event.monotonic - begin)
-        for event in events
-        if event.name in (perflog.TRAIN_START, perflog.TRAIN_END) and event.monotonic is not None
+        _short(event.monotonic - begin) for event in events if event.name in _MEASURED and event.monotonic is not None
     ]

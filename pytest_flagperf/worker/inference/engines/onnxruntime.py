@@ -1,0 +1,227 @@
+"""ONNX Runtime: the model exported by ``torch.onnx``, executed by the provider of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+
+from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.errors import PrecisionUnavailable
+from pytest_flagperf.worker.inference.engine import BaseCompiled
+from pytest_flagperf.worker.inference.engine import BaseEngine
+from pytest_flagperf.worker.inference.engine import CompileOptions
+from pytest_flagperf.worker.inference.workload import Arrays
+from pytest_flagperf.worker.inference.workload import InferenceWorkload
+
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Device, as PyTorch calls it → execution provider. A vendor's build brings others: ``onnxruntime_provider``.
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
+MODEL, QUANTISED = "model.onnx", "model.int8.onnx"
+
+
+class OnnxRuntime(BaseEngine):
+    """ONNX Runtime with all graph optimisations.
+
+    fp16 is a model whose weights were cast before the export; int8 is static quantisation in QDQ form, per channel,
+    its ranges found on training data. ``onnxruntime_provider`` of the configuration names another execution provider.
+    """
+
+    name = "onnxruntime"
+    precisions = ("fp32", "fp16", "int8")
+    packages: Mapping[str, str] = {"onnxruntime": "onnxruntime", "onnx": "onnx", "onnxscript": "onnxscript"}
+
+    def export(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Path:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Engine`: ``model.onnx``, quantised where int8 is asked.
+
+        Only :meth:`compile` looks at whether the provider is there.
+        """
+        if options.precision == "fp16" and _kind(options.device) == "cpu":
+            raise PrecisionUnavailable("ONNX Runtime computes fp16 in fp32 on a CPU: the precision is not in force")
+        path = export(model, workload, options, options.directory / MODEL)
+        return quantised(path, workload, options) if options.precision == "int8" else path
+
+    def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Session:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Engine`: a session."""
+        assert options.exported is not None
+        return Session(options.exported, workload, options)
+
+
+def export(model: nn.Module, workload: InferenceWorkload, options: CompileOptions, path: Path) -> Path:
+    """Write the model as ONNX with the batch axis, and the axes that the workload names, left open."""
+    import copy
+
+    import torch
+
+    kind = torch.float16 if options.precision == "fp16" else torch.float32
+    # On the host: the exporter traces there, and the file is of no device.
+    exported = copy.deepcopy(model).to("cpu", kind)
+    # A batch of one would be taken for a constant.
+    example = workload.inputs(range(min(2, workload.samples())))
+    arguments = tuple(_tensor(array, kind) for array in example)
+    batch = torch.export.Dim.AUTO if options.dynamic else None
+    shapes = tuple(
+        {0: batch, **dict.fromkeys(workload.dynamic.get(name, {}), torch.export.Dim.AUTO)}
+        for name in workload.input_names
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not options.dynamic:
+        arguments = tuple(_tensor(array, kind) for array in workload.inputs(range(options.batch_size)))
+    with torch.inference_mode():
+        torch.onnx.export(
+            exported,
+            arguments,
+            str(path),
+            input_names=list(workload.input_names),
+            output_names=list(workload.output_names),
+            dynamic_shapes=shapes or None,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    return path
+
+
+def _tensor(array: Any, kind: Any) -> Any:
+    import torch
+
+    tensor = torch.from_numpy(array)
+    return tensor.to(kind) if tensor.is_floating_point() else tensor
+
+
+def quantised(path: Path, workload: InferenceWorkload, options: CompileOptions) -> Path:
+    """The model at ``path`` with int8 weights and activations, whose ranges are those that training data shows."""
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization import QuantFormat
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization import quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if options.calibration is None:
+        raise ConfigurationError("int8 needs calibration data: the workload has none")
+    prepared, target = path.with_suffix(".prepared.onnx"), path.with_name(QUANTISED)
+    quant_pre_process(str(path), str(prepared))
+    quantize_static(
+        str(prepared),
+        str(target),
+        _Reader(options.calibration(), workload.input_names),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        # On processors without VNNI two 8-bit products overflow their 16-bit sum; 7 bits of weights do not.
+        reduce_range=options.settings.get("reduce_range", False),
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    return target
+
+
+class _Reader:
+    """Calibration data as ONNX Runtime asks for it."""
+
+    def __init__(self, batches: Iterable[Arrays], names: Any) -> None:
+        self.batches, self.names = iter(batches), list(names)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next batch by name; ``None`` at the end."""
+        batch = next(self.batches, None)
+        return None if batch is None else dict(zip(self.names, batch, strict=True))
+
+
+class Session(BaseCompiled):
+    """An ``InferenceSession`` with its inputs and outputs bound on the device."""
+
+    def __init__(self, path: Path, workload: InferenceWorkload, options: CompileOptions) -> None:
+        import onnxruntime
+
+        self.runtime, self.path = onnxruntime, path
+        self.kind = _kind(options.device)
+        self.index = getattr(options.device, "index", None) or 0
+        self.provider = str(options.settings.get("onnxruntime_provider") or PROVIDERS.get(self.kind, ""))
+        there = onnxruntime.get_available_providers()
+        if self.provider not in there:
+            raise ConfigurationError(
+                f"engine onnxruntime has no execution provider for device {self.kind!r} "
+                f"({self.provider or 'none is known'}) here; it has {', '.join(there)}. Install the vendor's build of "
+                "onnxruntime, or name its provider with onnxruntime_provider"
+            )
+        session = onnxruntime.SessionOptions()
+        session.intra_op_num_threads = options.threads
+        session.inter_op_num_threads = 1
+        session.log_severity_level = 3
+        provider = (self.provider, {} if self.kind == "cpu" else {"device_id": str(self.index)})
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), session, providers=[provider])
+        except Exception as error:
+            # Each of ONNX Runtime's errors is a type of its own, below Exception.
+            raise InvalidMeasurement(f"ONNX Runtime cannot use {path}: {error}") from error
+        # Nodes that the provider lacks go to the CPU without a word: the providers in force are read back.
+        in_force = self.session.get_providers()
+        if in_force[0] != self.provider:
+            raise InvalidMeasurement(f"ONNX Runtime runs on {in_force[0]}, {self.provider} was asked for")
+        self.precision_asked = options.precision
+        self.size_bytes = path.stat().st_size
+        self.types = {one.name: _TYPES.get(one.type) for one in self.session.get_inputs()}
+        self.binding = self.session.io_binding()
+        self.names = list(workload.input_names)
+        self.held: list[Any] = []
+
+    def load(self, inputs: Arrays) -> None:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
+        self.binding.clear_binding_inputs()
+        self.binding.clear_binding_outputs()
+        self.held = []
+        for name, array in zip(self.names, inputs, strict=True):
+            kind = self.types.get(name)
+            array = np.ascontiguousarray(array if kind is None else array.astype(kind, copy=False))
+            value = self.runtime.OrtValue.ortvalue_from_numpy(array, self._device(), self.index)
+            self.held.append((array, value))
+            self.binding.bind_ortvalue_input(name, value)
+        for output in self.session.get_outputs():
+            self.binding.bind_output(output.name, self._device(), self.index)
+
+    def _device(self) -> str:
+        return "cpu" if self.provider == PROVIDERS["cpu"] else self.kind
+
+    def execute(self) -> None:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
+        self.session.run_with_iobinding(self.binding)
+        self.binding.synchronize_outputs()
+
+    def outputs(self) -> Arrays:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
+        found = self.binding.copy_outputs_to_cpu()
+        return tuple(one.astype(np.float32) if one.dtype == np.float16 else one for one in found)
+
+    def precision(self) -> dict[str, Any]:
+        """The provider, and the types of the weights in the file that it executes."""
+        import onnx
+
+        kinds = onnx.TensorProto.DataType
+        graph = onnx.load(str(self.path)).graph
+        counted: dict[str, int] = {}
+        for one in graph.initializer:
+            size = int(np.prod(one.dims)) if one.dims else 1
+            counted[kinds.Name(one.data_type)] = counted.get(kinds.Name(one.data_type), 0) + size
+        most = max(counted, key=lambda name: counted[name]) if counted else ""
+        return {"provider": self.provider, "weights": most.lower(), "quantised": self.precision_asked == "int8"}
+
+    def release(self) -> None:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
+        self.held = []
+        self.binding = self.session = None
+
+
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+def _kind(device: Any) -> str:
+    return str(getattr(device, "type", device)).partition(":")[0]

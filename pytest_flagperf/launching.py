@@ -60,8 +60,9 @@ class Attempt:
     chip: str | None = None
     container: dict[str, str] = field(default_factory=dict)
     guard: Callable[[Event], None] | None = None
-    # Of the code and configuration before anything ran.
+    # Of the code and configuration before anything ran, and of each file of the code.
     code: str = ""
+    files: dict[Path, str] = field(default_factory=dict)
 
     def note(self, measured: Measured) -> None:
         """Keep what a round says about itself."""
@@ -87,7 +88,8 @@ class Launcher:
         __tracebackhide__ = True
         case = replace(case, node_id=self.item.nodeid)
         directory = self._directory(case)
-        attempt = Attempt(notes=[*case.notes, *self._unwatched(case)], code=provenance.digest(case))
+        notes = [*case.notes, *self._unwatched(case)]
+        attempt = Attempt(notes=notes, code=provenance.digest(case), files=provenance.files(case))
         failed: FlagPerfError | Regressed | None = None
         taken: results.Result | None = None
         try:
@@ -116,7 +118,6 @@ class Launcher:
             self._replay(case, attempt)
         else:
             self._launch(case, devices, dataset, directory, attempt)
-            refuse_changed_code(attempt.code, provenance.digest(case))
         result = self._result(case, dataset, attempt, None)
         self.session.gate.refuse_too_fast(result)
         return result
@@ -143,6 +144,7 @@ class Launcher:
             dataset=dataset,
             devices=devices,
             session=self.session,
+            lacking=self._rounds_lacking,
         )
         attempt.notes += [offer.reason] if offer.reason else []
         if offer.result is None:
@@ -160,6 +162,21 @@ class Launcher:
         judged = self.session.gate.judged(msgspec.structs.replace(taken, rerun=self.session.rerun(self.item)))
         publish(self.session, self.item, judged, directory)
         return judged
+
+    def _rounds_lacking(self, recorded: results.Result) -> str:
+        """Why a result of an earlier session is to run again though it is valid; an empty text where it is not.
+
+        Beside the baseline of today it is not decided, and this session grants it rounds that it has not had.
+        """
+        options, done = self.session.options, len(recorded.rounds)
+        if options.on_inconclusive != "rerun" or gating.next_rounds(done, options.max_rounds) == done:
+            return ""
+        if self.session.gate.judged(recorded).verdict != verdict.INCONCLUSIVE:
+            return ""
+        if options.rerun_budget is not None and _undecided(done, _budget(options.rerun_budget)) in recorded.notes:
+            return ""
+        counted = "1 round" if done == 1 else f"{done} rounds"
+        return f"it is inconclusive after {counted}, and --on-inconclusive=rerun grants up to {options.max_rounds}"
 
     def refuse(self, case: ResolvedCase, failed: FlagPerfError) -> None:
         """Record a case that could not even start: no device, no dataset."""
@@ -202,6 +219,8 @@ class Launcher:
             waiting=lambda who: self.progress.line(case.label, f"waiting for {devices.vendor} ({who})"),
         ) as lease:
             attempt.devices += lease.devices
+            # Whoever had to wait for the devices may have been edited meanwhile.
+            refuse_changed_code(case, attempt)
             with self._entered(case, devices, lease):
                 attempt.guard = self.session.gate.guard(self._result(case, dataset, attempt, None))
 
@@ -229,10 +248,12 @@ class Launcher:
         try:
             attempt.note(one.run(attempt.rounds))
         except Regressed:
+            refuse_changed_code(case, attempt)
             if not judging.may_drop(attempt.rounds, case.targets, of):
                 raise
         finally:
             attempt.container = one.container.record() if one.container else {}
+        refuse_changed_code(case, attempt)
 
     def _decide(
         self, case: ResolvedCase, dataset: Data, attempt: Attempt, one_round: Callable[[int, int], None]
@@ -245,18 +266,18 @@ class Launcher:
         limit, spent = options.rerun_budget, ""
         while not spent and self._result(case, dataset, attempt, None).verdict == verdict.INCONCLUSIVE:
             wanted = gating.next_rounds(len(attempt.rounds), options.max_rounds)
-            spent = "--max-rounds" if wanted == len(attempt.rounds) else ""
+            spent = f"--max-rounds={options.max_rounds}" if wanted == len(attempt.rounds) else ""
             while not spent and len(attempt.rounds) < wanted:
                 took = time.monotonic() - started
                 each = took / max(1, len(attempt.rounds) - first)
                 if limit is not None and took + each > limit:
-                    spent = "--rerun-budget"
+                    spent = _budget(limit)
                 else:
                     one_round(len(attempt.rounds) + 1, wanted)
         if len(attempt.rounds) > first:
             attempt.notes.append(f"rounds added to decide the comparison: {len(attempt.rounds) - first}")
         if spent and self._result(case, dataset, attempt, None).verdict == verdict.INCONCLUSIVE:
-            attempt.notes.append(f"not decided after {len(attempt.rounds)} rounds, which is all that {spent} grants")
+            attempt.notes.append(_undecided(len(attempt.rounds), spent))
 
     @contextlib.contextmanager
     def _entered(self, case: ResolvedCase, devices: Devices, lease: leases.Lease) -> Iterator[None]:
@@ -339,12 +360,25 @@ class Launcher:
         return sessions.ledger(self.session.directory) if "~" in directory.name else []
 
 
-def refuse_changed_code(before: str, after: str) -> None:
-    """Raises ``InvalidMeasurement`` where the case's code or configuration changed while its rounds ran."""
-    if before != after:
-        raise InvalidMeasurement(
-            "the workload's code was edited while it ran: nobody knows which of it was measured. Run the case again"
-        )
+def refuse_changed_code(case: ResolvedCase, attempt: Attempt) -> None:
+    """Raises ``InvalidMeasurement`` that names the files of the workload which changed since the case began."""
+    if provenance.digest(case) == attempt.code:
+        return
+    before, now = attempt.files, provenance.files(case)
+    changed = [str(path) for path in sorted({*before, *now}) if before.get(path) != now.get(path)]
+    raise InvalidMeasurement(
+        f"the workload's code changed since the case began ({', '.join(changed) or 'its configuration'}): nobody "
+        "knows which of it was measured. Leave it alone while the case runs, and run the case again"
+    )
+
+
+def _budget(seconds: float) -> str:
+    return f"--rerun-budget={seconds:g}"
+
+
+def _undecided(rounds: int, grant: str) -> str:
+    """What a result says that had all the rounds it was granted; a session that resumes it looks for it."""
+    return f"not decided after {rounds} rounds, which is all that {grant} grants"
 
 
 def _outcome(judged: Sequence[verdict.Judged], failed: FlagPerfError | Regressed | None) -> str:

@@ -48,6 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Controller(config), "flagperf-controller")
         if config.pluginmanager.hasplugin("xdist"):
             config.pluginmanager.register(_Distributed(), "flagperf-xdist")
+        if config.pluginmanager.hasplugin("html") and config.getoption("htmlpath", None):
+            from pytest_flagperf.reports import pytest_html
+
+            # After the controller's, so that it sees a test's properties before they may be moved elsewhere.
+            config.pluginmanager.register(pytest_html.Columns(config), "flagperf-pytest-html")
     if options.is_any_given(config):
         start(config)
 

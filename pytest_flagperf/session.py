@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -34,6 +33,7 @@ from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.evidence.recorded import digest
 from pytest_flagperf.judging import resume as resuming
 from pytest_flagperf.judging.gate import Gate
 from pytest_flagperf.judging.resume import Offer
@@ -123,13 +123,7 @@ class Session:
     @cached_property
     def vendor_file(self) -> dict[str, str]:
         """Which vendor file is in force: its path, and a digest of it and of the modules that it names."""
-        vendor = self.vendor
-        named = [probe.library for probe in vendor.probe] + [output.parser for output in vendor.output.values()]
-        files = ["vendor.toml", *sorted({text.partition(":")[0] for text in named if text})]
-        digest = hashlib.sha256()
-        for name in files:
-            digest.update(name.encode() + b"\0" + (vendor.directory / name).read_bytes())
-        return {"path": str(vendor.directory / "vendor.toml"), "sha256": digest.hexdigest()}
+        return {"path": str(self.vendor.directory / "vendor.toml"), "sha256": digest(self.vendor)}
 
     @cached_property
     def vendor_deviations(self) -> tuple[str, ...]:
@@ -319,6 +313,8 @@ class Session:
             "time_started": time.time(),
             "command": mask_arguments(("pytest", *map(str, self.config.invocation_params.args))),
             "options": dict(self.options.explicit),
+            "rounds": self.options.rounds,
+            **({"baseline": str(self.options.baseline)} if self.options.baseline is not None else {}),
             "versions": facts.versions(),
             "vendor": self.vendor.name,
             "vendor_file": self.vendor_file,

@@ -74,6 +74,15 @@ def test_session_json_says_what_ran_where_and_holds_no_secret(opened, monkeypatc
     assert document["command"][0] == "pytest"
 
 
+@pytest.mark.parametrize(("given", "kept"), [("A1.toml", True), ("none", False), (None, False)])
+def test_session_json_says_how_many_rounds_were_asked_for_and_beside_which_baseline(opened, pytester, given, kept):
+    path = pytester.makefile(".toml", A1='schema_version = 1\nvendor = "cpu"\n')
+    made = opened("--vendor=cpu", "--rounds=3", *([f"--baseline={given}"] if given else []))
+    document = json.loads((made.open() / "session.json").read_text())
+    assert document["rounds"] == 3
+    assert document.get("baseline") == (str(path) if kept else None)
+
+
 def test_a_case_that_runs_twice_gets_a_second_directory(opened):
     made = opened("--vendor=cpu")
     first, second = made.case_directory("toy"), made.case_directory("toy")

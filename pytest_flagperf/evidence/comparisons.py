@@ -110,8 +110,8 @@ def _verdicts(found: Sequence[ComparisonResult]) -> dict[str, str]:
 
 
 def _asked(session: SessionFiles) -> bool:
-    options = session.description.get("options")
-    return isinstance(options, dict) and options.get("baseline") not in (None, "none")
+    """Whether ``--baseline`` named something to compare with."""
+    return "baseline" in session.description
 
 
 def _without_baseline(result: Result, file: str, session: SessionFiles, findings: Findings) -> None:

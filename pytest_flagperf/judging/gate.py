@@ -197,7 +197,12 @@ def complaint(
         return Regressed(_text(result, verdict.REGRESSED, f"{label} is worse than its baseline", session))
     if result.verdict == verdict.INCONCLUSIVE and on_inconclusive == "fail":
         lines = _text(result, verdict.INCONCLUSIVE, f"{label} cannot be told from its baseline", session)
-        return Undecided(f"{lines}\ndecide:   more rounds (--rounds), or --on-inconclusive=rerun")
+        advice = (
+            "a baseline of more sessions (flagperf rebase), or a quieter machine"
+            if result.case.kind == "operator"
+            else "more rounds (--rounds), or --on-inconclusive=rerun"
+        )
+        return Undecided(f"{lines}\ndecide:   {advice}")
     return None
 
 

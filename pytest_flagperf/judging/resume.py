@@ -2,17 +2,21 @@
 
 Every valid measurement is taken, also one that missed its target or regressed: whoever could have those alone run again
 would get the best of several. It has to be of the same code and configuration, on the same devices and data, with the
-same vendor file, environment and container. It moves into the new session with the files of its rounds, so that this is
-complete, and ``resumed.json`` beside it says where it is from. Where something runs again, its earlier rounds are told.
+same vendor file, environment and container. What is not decided beside its baseline is taken too, unless the new
+session grants it rounds that it has not had (``--on-inconclusive=rerun``). A result moves into the new session with the
+files of its rounds, so that this is complete, and ``resumed.json`` beside it says where it is from. Where something
+runs again, its earlier rounds are told.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -48,13 +52,15 @@ class Offer:
     """What the earlier session has for a test: a result to take, or the reason why the test runs again.
 
     Where it has nothing at all for the test, both are empty. ``reason`` names the ``rounds`` that exist in earlier
-    sessions and do not count, also those of before the earlier one.
+    sessions and do not count, also those of before the earlier one. ``before`` are an operator's earlier
+    measurements in its session: one that looked changed is why there is a second.
     """
 
     result: Result | None = None
     file: Path = Path()
     reason: str = ""
     rounds: tuple[str, ...] = ()
+    before: tuple[Result, ...] = ()
 
 
 class Resume:
@@ -78,8 +84,12 @@ class Resume:
         dataset: Data | None = None,
         devices: Devices | None = None,
         session: Session | None = None,
+        lacking: Callable[[Result], str] = lambda result: "",
     ) -> Offer:
-        """For a case that is to have ``rounds`` rounds or more, on what is here; what is not given is not compared."""
+        """For a case that is to have ``rounds`` rounds or more, on what is here; what is not given is not compared.
+
+        ``lacking`` says of a result that could be taken what it lacks all the same, or an empty text.
+        """
         recorded, path = self._recorded.get(case.node_id, (None, Path()))
         if recorded is None:
             return self._absent(case.node_id)
@@ -92,7 +102,7 @@ class Resume:
         # Who misses its target or leaves its band ends early, and what is wrong needs no second look.
         if not changed and recorded.error is None and len(recorded.rounds) < rounds:
             changed = f"it has {len(recorded.rounds)} of {rounds} rounds"
-        return self._offer(recorded, path, changed)
+        return self._offer(recorded, path, changed or lacking(recorded))
 
     def operator(
         self,
@@ -117,8 +127,8 @@ class Resume:
 
     def _offer(self, recorded: Result, path: Path, changed: str) -> Offer:
         if not changed:
-            return Offer(recorded, path)
-        held = tuple(_told(one) for one in recorded.rounds)
+            return Offer(recorded, path, before=tuple(self._measured.get(recorded.case.node_id, ())[:-1]))
+        held = [*map(_told, recorded.rounds), *map(_told_of_operator, self._measured.get(recorded.case.node_id, ()))]
         before = [_earlier(note) for note in recorded.notes if _is_reason(note)]
         rounds = (
             *self._before(recorded.case.node_id),
@@ -126,6 +136,15 @@ class Resume:
         )
         reason = f"not taken from session {self.name}: {changed}"
         return Offer(reason=_with_rounds(reason, list(dict.fromkeys([*filter(None, before), *rounds]))), rounds=rounds)
+
+    @cached_property
+    def _measured(self) -> dict[str, list[Result]]:
+        """Test → every result of its operator, in the order they were written."""
+        found: dict[str, list[Result]] = {}
+        for path in sessions.operator_files(self.directory):
+            for one in sessions.results_of(path, []):
+                found.setdefault(one.case.node_id, []).append(one)
+        return found
 
     def _absent(self, node_id: str) -> Offer:
         """A test without a result: rounds of it may have been started all the same."""
@@ -232,6 +251,11 @@ def _earlier(note: str) -> str:
 def _told(one: results.RoundResult) -> str:
     outcome = one.error.type if one.error is not None else "finished"
     return f"round {one.round} (seed {one.seed}, {outcome})"
+
+
+def _told_of_operator(one: Result) -> str:
+    """It has measurements in the place of rounds."""
+    return f"measurement ({one.error.type if one.error is not None else one.verdict})"
 
 
 def _unusable(recorded: Result, stack: Mapping[str, str]) -> str:

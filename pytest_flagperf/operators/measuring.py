@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import provenance
 from pytest_flagperf.judging import resume as resuming
+from pytest_flagperf.judging.resume import Offer
 from pytest_flagperf.operators.case import ResolvedOperator
 from pytest_flagperf.operators.engine import Engine
 from pytest_flagperf.operators.engine import Outcome
@@ -30,6 +32,9 @@ from pytest_flagperf.reports.progress import Progress
 from pytest_flagperf.result import Result
 from pytest_flagperf.result import Results
 from pytest_flagperf.session import Session
+
+
+NO_ROUNDS = "not decided, and an operator has no rounds to add: run it in further sessions"
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,13 @@ class Workers:
         self.results = Results(directory)
         self.pool = Pool(session, directory)
 
+    def keep(self, result: Result) -> None:
+        """Add a line to the results. Raises ``LaunchFailed`` where it cannot be written."""
+        try:
+            self.results.append(result)
+        except OSError as error:
+            raise LaunchFailed(f"{self.results.path} cannot be written: {error}") from error
+
     def close(self) -> None:
         """End the workers."""
         try:
@@ -114,15 +126,17 @@ class Operators:
         engine = Engine(self.session, mine.pool)
         code = provenance.of_operator(case, engine.request(case))
         stack = provenance.stack(self.session, case.framework)
-        outcome, reason = self._resumed(case, devices, code, stack)
-        if outcome is None:
-            outcome = engine.measure(case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait)
-            notes = [*outcome.result.notes, *([reason] if reason else [])]
-            known = msgspec.structs.replace(outcome.result, code=code, stack=stack, notes=notes)
-            try:
-                outcome = self._confirmed(replace(outcome, result=self._judged(known)), engine, case, devices, mine)
-            except FlagPerfError as error:
-                outcome = engine.refused(case, error, self.session.rerun(self.item))
+
+        def measured(note: str) -> Outcome:
+            made = engine.measure(case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait)
+            notes = [*made.result.notes, *([note] if note else [])]
+            known = msgspec.structs.replace(made.result, code=code, stack=stack, notes=notes)
+            return replace(made, result=self.session.gate.judged(known))
+
+        try:
+            outcome = self._outcome(self._offered(case, devices, code, stack), measured, mine)
+        except FlagPerfError as error:
+            outcome = engine.refused(case, error, self.session.rerun(self.item))
         self._publish(outcome, mine)
         if outcome.unsupported:
             pytest.skip(outcome.unsupported)
@@ -130,46 +144,58 @@ class Operators:
             raise self._explained(outcome, case, mine).with_traceback(None)
         return Measurement(case, outcome, mine.results.path, self.session.options.on_inconclusive)
 
-    def _confirmed(
-        self, first: Outcome, engine: Engine, case: ResolvedOperator, devices: Devices, mine: Workers
-    ) -> Outcome:
-        """What looks changed is measured again before it is called so; both measurements are kept."""
-        if not compare.alarming(first.result):
-            return first
-        mine.results.append(first.result)
-        second = engine.measure(case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait)
-        if second.error is not None or second.wrong or second.unsupported:
-            return second
-        told = first.result
-        known = msgspec.structs.replace(second.result, code=told.code, stack=told.stack, notes=told.notes)
-        return replace(second, result=compare.settled(told, self._judged(known)))
+    def _outcome(self, offer: Offer, measured: Callable[[str], Outcome], mine: Workers) -> Outcome:
+        """What comes of a problem. What looks changed is measured again before it is called so, and both are kept.
 
-    def _judged(self, result: Result) -> Result:
-        """With its comparisons. A problem has no rounds that could be added: one not decided stays so."""
-        judged: Result = self.session.gate.judged(result)
-        if judged.verdict != verdict.INCONCLUSIVE or self.session.options.on_inconclusive != "rerun":
-            return judged
-        note = "not decided, and an operator has no rounds to add: run it in further sessions"
-        return msgspec.structs.replace(judged, notes=[*judged.notes, note])
+        Measurements of the session in ``--resume`` count as if they were made here.
+        """
+        taken = self._taken(offer)
+        known = taken or [measured(offer.reason)]
+        outcome = known[-1]
+        first = next((one for one in known if compare.alarming(one.result)), None)
+        if first is not None:
+            mine.keep(first.result)
+            if first is outcome:
+                outcome = measured(offer.reason or _first_in(first.result))
+            if outcome.error is None and not outcome.wrong and not outcome.unsupported:
+                outcome = replace(outcome, result=compare.settled(first.result, outcome.result))
+        return replace(outcome, result=self._undecided(outcome.result))
 
-    def _resumed(
-        self, case: ResolvedOperator, devices: Devices, code: str, stack: Mapping[str, str]
-    ) -> tuple[Outcome | None, str]:
-        """What the session in ``--resume`` has of the problem, judged anew, or why it is measured again."""
+    def _undecided(self, result: Result) -> Result:
+        """A problem has no rounds that could be added: a comparison that is not decided stays so, and says why."""
+        if result.verdict != verdict.INCONCLUSIVE or self.session.options.on_inconclusive != "rerun":
+            return result
+        notes = [*(note for note in result.notes if note != NO_ROUNDS), NO_ROUNDS]
+        return msgspec.structs.replace(result, notes=notes)
+
+    def _offered(self, case: ResolvedOperator, devices: Devices, code: str, stack: Mapping[str, str]) -> Offer:
+        """What the session in ``--resume`` has of the problem, or why it is measured again."""
         resume = self.session.resume
         if resume is None:
-            return None, ""
-        offer = resume.operator(case.node_id, code, stack, case=case, devices=devices, session=self.session)
+            return Offer()
+        offer: Offer = resume.operator(case.node_id, code, stack, case=case, devices=devices, session=self.session)
         if offer.result is None:
             self.session.tell_elsewhere(case.id, case.node_id, offer)
-            return None, offer.reason
-        notes = resuming.noted(offer.result.notes, resume.note())
-        taken = msgspec.structs.replace(offer.result, notes=notes, rerun=self.session.rerun(self.item))
+        return offer
+
+    def _taken(self, offer: Offer) -> list[Outcome]:
+        """The measurements of the earlier session, judged anew; none where there is none to take."""
+        resume = self.session.resume
+        if resume is None or offer.result is None:
+            return []
+        case = offer.result.case
         self.session.note("resumed", case=case.id, test=case.node_id, session=resume.name, rounds=[])
-        said = next(iter(offer.result.notes), "")
-        unsupported = said if taken.verdict == verdict.UNSUPPORTED else ""
-        wrong = said if taken.verdict == verdict.WRONG else ""
-        return Outcome(self._judged(taken), wrong=wrong, unsupported=unsupported), ""
+        return [self._again(one, resume.note()) for one in (*offer.before, offer.result)]
+
+    def _again(self, recorded: Result, note: str) -> Outcome:
+        notes = resuming.noted(recorded.notes, note)
+        taken = msgspec.structs.replace(recorded, notes=notes, rerun=self.session.rerun(self.item))
+        said = next(iter(recorded.notes), "")
+        return Outcome(
+            self.session.gate.judged(taken),
+            wrong=said if taken.verdict == verdict.WRONG else "",
+            unsupported=said if taken.verdict == verdict.UNSUPPORTED else "",
+        )
 
     def refuse(self, case: ResolvedOperator, failed: FlagPerfError) -> None:
         """Record a problem that could not even be started, and complete the message of ``failed``."""
@@ -188,10 +214,7 @@ class Operators:
         self.progress.line(self.item.name, text)
 
     def _publish(self, outcome: Outcome, mine: Workers) -> None:
-        try:
-            mine.results.append(outcome.result)
-        except OSError as error:
-            raise LaunchFailed(f"{mine.results.path} cannot be written: {error}") from error
+        mine.keep(outcome.result)
         self.config.hook.pytest_flagperf_result(
             config=self.config, item=self.item, result=outcome.result, directory=mine.results.path.parent
         )
@@ -201,3 +224,9 @@ class Operators:
         assert outcome.error is not None
         outcome.error.args = (message(outcome, case, mine.results.path, str(outcome.error)),)
         return outcome.error
+
+
+def _first_in(first: Result) -> str:
+    """The note of a second measurement whose first one is another session's; else none."""
+    source = resuming.source_of(first)
+    return f"the first measurement, which looked changed, is of session {source}" if source else ""

@@ -47,8 +47,8 @@ def over_cases(session: SessionFiles) -> Summary:
     """The figures across cases and what ``--require`` asked of them; nothing of it is worth losing a report for."""
     try:
         found: Derived | None = figures.read(session.directory)
-    except (ReplayError, UnicodeDecodeError, RecursionError) as error:
-        return Summary(problem=f"{session.directory / figures.DERIVED} cannot be read: {error}")
+    except ReplayError as error:
+        return Summary(problem=str(error))
     return Summary() if found is None else Summary(found.metrics, found.requirements, found.left_out)
 
 

@@ -6,6 +6,7 @@ This is where the rooms meet; what each does it does itself.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -63,6 +64,8 @@ class Attempt:
     # Of the code and configuration before anything ran, and of each file of the code.
     code: str = ""
     files: dict[Path, str] = field(default_factory=dict)
+    # Rounds before the first look: who had five of them that told nothing gets no look at one.
+    least: int = 0
 
     def note(self, measured: Measured) -> None:
         """Keep what a round says about itself."""
@@ -136,6 +139,12 @@ class Launcher:
         if resume is None or case.recorded is not None:
             return None
         stack = provenance.stack(self.session, case.selection.framework)
+
+        def lacking(recorded: results.Result) -> str:
+            found = self._rounds_lacking(recorded)
+            attempt.least = len(recorded.rounds) if found else 0
+            return found
+
         offer = resume.case(
             case,
             attempt.code,
@@ -144,7 +153,7 @@ class Launcher:
             dataset=dataset,
             devices=devices,
             session=self.session,
-            lacking=self._rounds_lacking,
+            lacking=lacking,
         )
         attempt.notes += [offer.reason] if offer.reason else []
         if offer.result is None:
@@ -173,7 +182,8 @@ class Launcher:
             return ""
         if self.session.gate.judged(recorded).verdict != verdict.INCONCLUSIVE:
             return ""
-        if options.rerun_budget is not None and _undecided(done, _budget(options.rerun_budget)) in recorded.notes:
+        spent = _spent(recorded)
+        if options.rerun_budget is not None and spent is not None and options.rerun_budget <= spent:
             return ""
         counted = "1 round" if done == 1 else f"{done} rounds"
         return f"it is inconclusive after {counted}, and --on-inconclusive=rerun grants up to {options.max_rounds}"
@@ -222,12 +232,12 @@ class Launcher:
             # Whoever had to wait for the devices may have been edited meanwhile.
             refuse_changed_code(case, attempt)
             with self._entered(case, devices, lease):
-                attempt.guard = self.session.gate.guard(self._result(case, dataset, attempt, None))
+                rounds = max(self.session.options.rounds, attempt.least)
+                attempt.guard = self.session.gate.guard(self._result(case, dataset, attempt, None), rounds)
 
                 def one_round(number: int, of: int) -> None:
                     self._round(case, directory, lease, dataset, attempt, number, of)
 
-                rounds = self.session.options.rounds
                 for number in range(1, rounds + 1):
                     one_round(number, rounds)
                 self._decide(case, dataset, attempt, one_round)
@@ -367,18 +377,26 @@ def refuse_changed_code(case: ResolvedCase, attempt: Attempt) -> None:
     before, now = attempt.files, provenance.files(case)
     changed = [str(path) for path in sorted({*before, *now}) if before.get(path) != now.get(path)]
     raise InvalidMeasurement(
-        f"the workload's code changed since the case began ({', '.join(changed) or 'its configuration'}): nobody "
+        f"{provenance.CODE_CHANGED} ({', '.join(changed) or 'its configuration'}): nobody "
         "knows which of it was measured. Leave it alone while the case runs, and run the case again"
     )
 
 
 def _budget(seconds: float) -> str:
-    return f"--rerun-budget={seconds:g}"
+    return f"--rerun-budget={seconds:.12g}"
+
+
+def _spent(recorded: results.Result) -> float | None:
+    """The largest ``--rerun-budget`` that a result was not decided within; ``None`` where it spent none."""
+    return max((float(found[1]) for note in recorded.notes if (found := _SPENT.fullmatch(note))), default=None)
 
 
 def _undecided(rounds: int, grant: str) -> str:
     """What a result says that had all the rounds it was granted; a session that resumes it looks for it."""
     return f"not decided after {rounds} rounds, which is all that {grant} grants"
+
+
+_SPENT = re.compile(_undecided(0, r"--rerun-budget=(\d+(?:\.\d+)?(?:e[+-]?\d+)?)").replace(" 0 ", r" \d+ "))
 
 
 def _outcome(judged: Sequence[verdict.Judged], failed: FlagPerfError | Regressed | None) -> str:

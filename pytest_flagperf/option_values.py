@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 
 import pytest
 
 from pytest_flagperf import options
+
+
+if TYPE_CHECKING:
+    from pytest_flagperf.judging.requirements import Requirement
 
 
 def split(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -67,8 +73,9 @@ def key_values(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> dic
     pairs = {}
     for text in raw.get(name, ()):
         key, separator, value = text.partition("=")
-        if not separator or not key or not value:
-            raise pytest.UsageError(f"--{name}: {text!r} is not written NAME=VALUE")
+        # What is left of METRIC>=BOUND, as --require has it.
+        if not separator or not key or not value or key[-1] in "<>":
+            raise pytest.UsageError(f"--{name}: {text!r} is not written {options.named(name).metavar}")
         if key not in known:
             raise pytest.UsageError(f"--{name}: unknown name {key!r}. Known: {', '.join(known)}")
         pairs[key] = value
@@ -106,6 +113,14 @@ def targets(raw: Mapping[str, Any]) -> dict[str, float]:
         if metrics.get(name).unit == "ratio" and not 0 <= found[name] <= 1:
             raise pytest.UsageError(f"--target: {name} is a ratio between 0 and 1, not {text}")
     return found
+
+
+def requirements(raw: Mapping[str, Any]) -> tuple[Requirement, ...]:
+    """What the figures across cases have to hold."""
+    from pytest_flagperf.judging import requirements
+
+    texts: Sequence[str] = raw.get("require", ())
+    return tuple(map(requirements.parse, texts))
 
 
 def path_of(config: pytest.Config, raw: Mapping[str, Any], name: str) -> Path | None:
@@ -148,14 +163,29 @@ def resume(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
 
 
 def html(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
-    """Where the HTML report is written, whose libraries are there."""
+    """Where the HTML report is written: its libraries are there, and a run of hours does not end without a file."""
     path = path_of(config, raw, "flagperf_html")
     missing = [name for name in ("jinja2", "bokeh", "itables") if path is not None and find_spec(name) is None]
     if missing:
         raise pytest.UsageError(
             f"--flagperf-html: the report needs {', '.join(missing)}: pip install 'pytest-flagperf[html]'"
         )
+    reason = _unwritable(path) if path is not None else ""
+    if reason:
+        raise pytest.UsageError(f"--flagperf-html: {path} {reason}: name a file in a directory you may write to")
     return path
+
+
+def _unwritable(path: Path) -> str:
+    """Why no file can be written there, as far as can be told without trying; directories that lack are made."""
+    if path.is_dir():
+        return "is a directory"
+    if path.exists() and not path.is_file():
+        return "is no file"
+    nearest = next(one for one in path.parents if one.exists())
+    if not nearest.is_dir():
+        return f"cannot be written, {nearest} is no directory"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"cannot be written, {nearest} is not writable"
 
 
 def cache(raw: Mapping[str, Any]) -> str:

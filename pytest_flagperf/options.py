@@ -201,7 +201,6 @@ def parse(config: pytest.Config) -> Options:
     from pytest_flagperf import option_values
     from pytest_flagperf import words
     from pytest_flagperf.errors import ConfigurationError
-    from pytest_flagperf.judging import requirements
 
     if config.getini(JUNIT_PROPERTIES) not in ("testcase", "testsuite", "none"):
         raise pytest.UsageError(
@@ -238,7 +237,7 @@ def parse(config: pytest.Config) -> Options:
             on_inconclusive=option_values.on_inconclusive(raw),
             max_rounds=int(option_values.number(raw, "max_rounds", MAX_ROUNDS, whole=True)),
             rerun_budget=option_values.number(raw, "rerun_budget", 0.0) or None,
-            requirements=tuple(map(requirements.parse, raw.get("require", ()))),
+            requirements=option_values.requirements(raw),
             resume=option_values.resume(config, raw),
             html=option_values.html(config, raw),
             directory=option_values.directory(config, raw),

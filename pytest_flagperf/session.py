@@ -288,7 +288,8 @@ class Session:
             if not value or origin == "ini file" or option.name in options.OF_SESSION:
                 continue
             for one in value if isinstance(value, list) else [value]:
-                command.append(f"{option.flag}={one}")
+                if option.name != "target" or _has_target(item, one):
+                    command.append(f"{option.flag}={one}")
         return command
 
     @property
@@ -335,6 +336,12 @@ def _needed(arguments: Iterable[Any]) -> list[str]:
         elif argument.startswith(("--rootdir=", "--config-file=", "-pno:")) or re.match(r"-[pc]\S", argument):
             found.append(argument)
     return found
+
+
+def _has_target(item: pytest.Item, given: str) -> bool:
+    """Whether a ``METRIC=VALUE`` changes the test's case: for a case that lacks the target it is an error."""
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    return given.partition("=")[0] in {target.metric for target in getattr(case, "targets", ())}
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -128,3 +128,57 @@ def test_control_characters_of_a_file_drive_no_terminal(tmp_path, capsys):
     made_session.make(tmp_path, name="z", started=BEGIN + DAY, operators=False, stack={"torch": "\x1b[2J"})
     assert main(["history", "toy", "--dir", str(tmp_path / "results")]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_chart_goes_where_no_directory_is_yet_and_what_cannot_be_written_is_one_line(tmp_path, capsys):
+    pytest.importorskip("pygal")
+    made_session.make(tmp_path, operators=False)
+    asked = ["history", "toy", "--metric", "p_train", "--dir", str(tmp_path / "results"), "--svg"]
+    assert main([*asked, str(tmp_path / "new" / "charts" / "h.svg")]) == 0
+    assert (tmp_path / "new" / "charts" / "h.svg").is_file()
+    capsys.readouterr()
+    for place in ("/proc/nope/h.svg", str(tmp_path)):
+        assert main([*asked, place]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("flagperf: ")
+        assert place in line
+
+
+@pytest.mark.parametrize("rows", ["-3", "some"])
+def test_a_number_of_rows_that_is_none_is_bad_usage(tmp_path, capsys, rows):
+    made_session.make(tmp_path, operators=False)
+    with pytest.raises(SystemExit) as usage:
+        main(["history", "--last", rows, "--dir", str(tmp_path / "results")])
+    assert usage.value.code == 2
+    assert f"{rows!r} is no number of rows" in capsys.readouterr().err
+
+
+def test_a_metric_that_nobody_knows_is_bad_usage_and_one_of_a_suites_own_is_not(tmp_path, capsys):
+    session = made_session.make(tmp_path, operators=False)
+    path = session / CASE / "result.json"
+    document = json.loads(path.read_text())
+    document["metrics"]["tokens_per_joule"] = {"value": 3.0, "unit": "1/J", "better": "higher"}
+    path.write_text(json.dumps(document))
+    where = ["--dir", str(tmp_path / "results")]
+    assert main(["history", "--metric", "tokens_per_joule", *where]) == 0
+    # A metric that there is and that nobody measured is no misuse.
+    assert main(["history", "--metric", "bandwidth", *where]) == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as usage:
+        main(["history", "--metric", "tokens_per_joule", "--metric", "nope", *where])
+    assert usage.value.code == 2
+    assert "there is no metric 'nope'; flagperf metrics lists those there are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [(), ("--update",)])
+def test_a_directory_without_sessions_is_told_and_left_as_it_is(tmp_path, capsys, option):
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    assert main(["history", *option, "--dir", str(tmp_path / "venv")]) == 1
+    assert "is no session, and holds none" in capsys.readouterr().err
+    assert [one.name for one in (tmp_path / "venv").iterdir()] == ["bin"]
+    session = made_session.make(tmp_path, operators=False)
+    with pytest.raises(SystemExit) as usage:
+        main(["history", *option, "--dir", str(session)])
+    assert usage.value.code == 2
+    assert "is one session: name the directory that it is in" in capsys.readouterr().err
+    assert not (session / "history.sqlite").exists()

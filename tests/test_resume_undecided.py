@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pytest_flagperf import launching
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
 from pytest_flagperf.launching import Launcher
@@ -110,6 +111,25 @@ def test_what_was_not_decided_gets_its_rounds_when_it_is_resumed_with_rerun_and_
     assert last.result["metrics"] == again.result["metrics"]
 
 
+@pytest.mark.slow
+@pytest.mark.pytorch
+def test_what_runs_again_is_first_looked_at_after_as_many_rounds_as_it_had(suite, monkeypatch):
+    monkeypatch.setenv("LINEAR_EPOCHS", "1")
+    first = Done(suite, "--rounds=3")
+    assert first.result["verdict"] == "inconclusive", first.output
+    again = Done(suite, f"--resume={first.session}", RERUN, "--max-rounds=4")
+    assert [one["seed"] for one in again.result["rounds"]] == [1, 2, 3, 4], again.output
+    # The first three were granted without a look at fewer of them.
+    assert "rounds added to decide the comparison: 1" in again.result["notes"]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60.0, 123456.789, 1e15])
+def test_a_budget_is_read_back_from_the_note_that_says_it_was_spent(tmp_path, seconds):
+    note = launching._undecided(12, launching._budget(seconds))
+    assert launching._spent(msgspec.structs.replace(make(tmp_path), notes=["another", note])) == seconds
+    assert launching._spent(make(tmp_path)) is None
+
+
 # --- which results lack rounds
 
 
@@ -149,9 +169,11 @@ def test_who_had_all_the_rounds_gets_no_second_attempt(tmp_path):
     assert lacking(tmp_path, rounds=10, max_rounds=20) != ""
 
 
-def test_who_spent_the_same_time_gets_no_second_attempt_and_another_budget_is_one(tmp_path):
+def test_who_spent_the_same_time_or_more_gets_no_second_attempt_and_a_larger_budget_is_one(tmp_path):
     spent = ("not decided after 3 rounds, which is all that --rerun-budget=60 grants",)
     assert lacking(tmp_path, rounds=3, notes=spent, rerun_budget=60.0) == ""
+    assert lacking(tmp_path, rounds=3, notes=spent, rerun_budget=59.0) == ""
+    assert lacking(tmp_path, rounds=3, notes=spent, rerun_budget=0.5) == ""
     assert lacking(tmp_path, rounds=3, notes=spent, rerun_budget=600.0) != ""
     assert lacking(tmp_path, rounds=3, notes=spent) != ""
     assert lacking(tmp_path, rounds=3, rerun_budget=60.0) != ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -123,6 +124,20 @@ def test_the_rerun_command_keeps_what_changes_the_test_and_leaves_the_ini_file_t
         "--dataset=flights=/data/b",
         "--flagperf-timeout=60",
     }
+
+
+def test_the_rerun_command_has_the_targets_of_its_case_alone_for_another_would_be_an_error(
+    pytester, opened, monkeypatch
+):
+    from tests.conftest import ROOT
+
+    monkeypatch.setenv("FLAGPERF_PYTHON", f"pytorch={sys.executable}")
+    text = (ROOT / "tests" / "data" / "flagperf" / "toy_suite.py").read_text()
+    made = opened("--target=top1=0.5", "--target=auc=0.7")
+    item = pytester.getitems(text)[0]
+    command = made.rerun(item)
+    assert "--target=top1=0.5" in command
+    assert "--target=auc=0.7" not in command
 
 
 def test_frameworks_are_those_installed_and_all_where_none_is(opened, monkeypatch):

@@ -32,6 +32,8 @@ from pytest_flagperf.session import Session
 # Packages that a framework's module comes in; the first is what its version is recorded under.
 _PACKAGES = {"torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu"), "mindspore": ("mindspore",)}
 OURS = "pytest-flagperf"
+# How the message begins that says it; ``flagperf verify`` knows such a result by it.
+CODE_CHANGED = "the workload's code changed since the case began"
 # A rank tells its versions before it trains: after so many events there is nothing to look for.
 _EARLY = 200
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,8 @@ class Offer:
 
     Where it has nothing at all for the test, both are empty. ``reason`` names the ``rounds`` that exist in earlier
     sessions and do not count, also those of before the earlier one. ``before`` are an operator's earlier
-    measurements in its session: one that looked changed is why there is a second.
+    measurements in its session: one that looked changed is why there is a second. Of an operator whose last attempt
+    failed there is both: a measurement of before, and what does not count.
     """
 
     result: Result | None = None
@@ -118,17 +120,33 @@ class Resume:
         recorded, path = self._recorded.get(node_id, (None, Path()))
         if recorded is None:
             return self._absent(node_id)
-        changed = (
-            _unusable(recorded, stack)
-            or _other_place(recorded, case, self.hardware, devices, session)
-            or _changed(recorded, code, "the problem or how it is measured")
-        )
-        return self._offer(recorded, path, changed)
 
-    def _offer(self, recorded: Result, path: Path, changed: str) -> Offer:
+        def unusable(one: Result) -> str:
+            return (
+                _unusable(one, stack)
+                or _other_place(one, case, self.hardware, devices, session)
+                or _changed(one, code, "the problem or how it is measured")
+            )
+
+        every = self._measured.get(node_id, [recorded])
+        usable = _measurements([one for one in every if not unusable(one)])
+        changed = unusable(recorded)
+        if not usable or (changed and recorded.verdict not in NOT_TAKEN):
+            return self._offer(recorded, path, changed)
+        taken = Offer(usable[-1], path, before=tuple(usable[:-1]))
         if not changed:
-            return Offer(recorded, path, before=tuple(self._measured.get(recorded.case.node_id, ())[:-1]))
-        held = [*map(_told, recorded.rounds), *map(_told_of_operator, self._measured.get(recorded.case.node_id, ()))]
+            return taken
+        # What failed is no measurement: what was found before it is not to be had anew by failing.
+        left = [one for one in every if not any(one is other for other in usable)]
+        told = self._offer(recorded, path, changed, left)
+        return replace(taken, reason=told.reason, rounds=told.rounds)
+
+    def _offer(self, recorded: Result, path: Path, changed: str, left: Sequence[Result] | None = None) -> Offer:
+        """The result, or why it is ``changed``; ``left`` are the measurements that do not count (default: all)."""
+        if not changed:
+            return Offer(recorded, path)
+        every = self._measured.get(recorded.case.node_id, ()) if left is None else left
+        held = [*map(_told, recorded.rounds), *(f"measurement ({told_of_operator(one)})" for one in every)]
         before = [_earlier(note) for note in recorded.notes if _is_reason(note)]
         rounds = (
             *self._before(recorded.case.node_id),
@@ -137,14 +155,15 @@ class Resume:
         reason = f"not taken from session {self.name}: {changed}"
         return Offer(reason=_with_rounds(reason, list(dict.fromkeys([*filter(None, before), *rounds]))), rounds=rounds)
 
+    @property
+    def measured(self) -> list[Result]:
+        """Every result that may be taken."""
+        return [*(one for one, _ in self._recorded.values()), *(one for of in self._measured.values() for one in of)]
+
     @cached_property
     def _measured(self) -> dict[str, list[Result]]:
         """Test → every result of its operator, in the order they were written."""
-        found: dict[str, list[Result]] = {}
-        for path in sessions.operator_files(self.directory):
-            for one in sessions.results_of(path, []):
-                found.setdefault(one.case.node_id, []).append(one)
-        return found
+        return sessions.operator_lines(self.directory)
 
     def _absent(self, node_id: str) -> Offer:
         """A test without a result: rounds of it may have been started all the same."""
@@ -253,9 +272,18 @@ def _told(one: results.RoundResult) -> str:
     return f"round {one.round} (seed {one.seed}, {outcome})"
 
 
-def _told_of_operator(one: Result) -> str:
-    """It has measurements in the place of rounds."""
-    return f"measurement ({one.error.type if one.error is not None else one.verdict})"
+def told_of_operator(one: Result) -> str:
+    """What came of a measurement: an operator has them in the place of rounds."""
+    return one.error.type if one.error is not None else one.verdict
+
+
+def _measurements(found: Sequence[Result]) -> list[Result]:
+    """An operator's measurements, each once: a test that was run again may have taken them again.
+
+    That there is no kernel says nothing where one was measured.
+    """
+    known = [one for one in found if one.verdict != verdict.UNSUPPORTED] or list(found)
+    return list({(str(one.operator.get("time_started")), str(one.metrics)): one for one in known}.values())
 
 
 def _unusable(recorded: Result, stack: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pytest_flagperf import sessions
 from pytest_flagperf import verdict
 from pytest_flagperf import words
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.errors import LaunchFailed
+from pytest_flagperf.errors import OperatorFailed
 from pytest_flagperf.errors import WrongResult
 from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import provenance
 from pytest_flagperf.judging import resume as resuming
+from pytest_flagperf.judging import rounds
 from pytest_flagperf.judging.resume import Offer
 from pytest_flagperf.operators.case import ResolvedOperator
 from pytest_flagperf.operators.engine import Engine
@@ -33,6 +37,9 @@ from pytest_flagperf.result import Result
 from pytest_flagperf.result import Results
 from pytest_flagperf.session import Session
 
+
+# Of the valid measurements there are so far, and the notes of the new one, the new one.
+Measure = Callable[[Sequence[Result], Sequence[str]], Outcome]
 
 NO_ROUNDS = "not decided, and an operator has no rounds to add: run it in further sessions"
 
@@ -79,6 +86,8 @@ class Workers:
     def __init__(self, session: Session) -> None:
         where = getattr(session.config, "workerinput", {}).get("workerid", "main")
         directory = session.open() / "operators" / where
+        # What the session holds already: another process may have started a test and died.
+        self.kept = sessions.operator_lines(session.directory)
         self.results = Results(directory)
         self.pool = Pool(session, directory)
 
@@ -88,6 +97,11 @@ class Workers:
             self.results.append(result)
         except OSError as error:
             raise LaunchFailed(f"{self.results.path} cannot be written: {error}") from error
+        self.kept.setdefault(result.case.node_id, []).append(result)
+
+    def earlier(self, node_id: str) -> list[Result]:
+        """What the session's earlier attempts of a test left, in their order: a failed test may be run again."""
+        return list(self.kept.get(node_id, ()))
 
     def close(self) -> None:
         """End the workers."""
@@ -127,14 +141,19 @@ class Operators:
         code = provenance.of_operator(case, engine.request(case))
         stack = provenance.stack(self.session, case.framework)
 
-        def measured(note: str) -> Outcome:
-            made = engine.measure(case, devices, rerun=self.session.rerun(self.item), on_wait=self._wait)
-            notes = [*made.result.notes, *([note] if note else [])]
-            known = msgspec.structs.replace(made.result, code=code, stack=stack, notes=notes)
-            return replace(made, result=self.session.gate.judged(known))
+        def measured(known: Sequence[Result], notes: Sequence[str]) -> Outcome:
+            rerun = self.session.rerun(self.item)
+            made = engine.measure(case, devices, rerun=rerun, on_wait=self._wait)
+            before = next((one for one in known if one.verdict != verdict.UNSUPPORTED), None)
+            if made.unsupported and before is not None:
+                told = f"it was measured before ({before.verdict}), and now has no kernel: {made.unsupported}"
+                made = engine.refused(case, OperatorFailed(told), rerun)
+            made_here = msgspec.structs.replace(made.result, code=code, stack=stack, notes=[*made.result.notes, *notes])
+            return replace(made, result=self.session.gate.judged(made_here))
 
         try:
-            outcome = self._outcome(self._offered(case, devices, code, stack), measured, mine)
+            offer = self._offered(case, devices, code, stack)
+            outcome = self._outcome(offer, mine.earlier(case.node_id), measured, mine)
         except FlagPerfError as error:
             outcome = engine.refused(case, error, self.session.rerun(self.item))
         self._publish(outcome, mine)
@@ -144,22 +163,45 @@ class Operators:
             raise self._explained(outcome, case, mine).with_traceback(None)
         return Measurement(case, outcome, mine.results.path, self.session.options.on_inconclusive)
 
-    def _outcome(self, offer: Offer, measured: Callable[[str], Outcome], mine: Workers) -> Outcome:
-        """What comes of a problem. What looks changed is measured again before it is called so, and both are kept.
+    def _outcome(self, offer: Offer, earlier: Sequence[Result], measured: Measure, mine: Workers) -> Outcome:
+        """What comes of a problem. What looks changed is measured again before it is called so, and all are kept.
 
-        Measurements of the session in ``--resume`` count as if they were made here.
+        Measurements of the session in ``--resume`` count as if they were made here, and those of ``earlier`` attempts
+        in this session as if they were this one's: who runs a test again gets no better of two.
         """
-        taken = self._taken(offer)
-        known = taken or [measured(offer.reason)]
-        outcome = known[-1]
-        first = next((one for one in known if compare.alarming(one.result)), None)
-        if first is not None:
-            mine.keep(first.result)
-            if first is outcome:
-                outcome = measured(offer.reason or _first_in(first.result))
-            if outcome.error is None and not outcome.wrong and not outcome.unsupported:
-                outcome = replace(outcome, result=compare.settled(first.result, outcome.result))
-        return replace(outcome, result=self._undecided(outcome.result))
+        # Who took it, and measured here since, has that too.
+        taken = [] if any(not resuming.source_of(one) for one in earlier) else self._taken(offer)
+        known = [one.result for one in taken] or [one for one in earlier if one.error is None]
+        first = next(filter(compare.alarming, known), None)
+        complete = bool(taken) and known[-1] is not first
+        for one in known[len(earlier) : -1 if complete else None] if taken else ():
+            mine.keep(one)
+        if complete:
+            result = known[-1]
+            if offer.reason and offer.reason not in result.notes:
+                result = msgspec.structs.replace(result, notes=[*result.notes, offer.reason])
+            return replace(taken[-1], result=self._undecided(result))
+        outcome = measured(known, self._of_others(offer, first))
+        before = known if taken else list(earlier)
+        if first is None and compare.alarming(outcome.result):
+            first = outcome.result
+            mine.keep(first)
+            before.append(first)
+            outcome = measured([*known, first], self._of_others(offer, None))
+        result = outcome.result
+        if first is not None and outcome.error is None and not outcome.wrong:
+            result = compare.settled(first, result)
+            before = [one for one in before if one is not first]
+        notes = rounds.chosen([resuming.told_of_operator(one) for one in before], "measurement")
+        result = msgspec.structs.replace(result, notes=[*result.notes, *notes])
+        return replace(outcome, result=self._undecided(result))
+
+    @staticmethod
+    def _of_others(offer: Offer, first: Result | None) -> list[str]:
+        """What a measurement says of those of other sessions, the first of the two among them."""
+        source = resuming.source_of(first) if first is not None else ""
+        told = f"the first measurement, which looked changed, is of session {source}" if source else ""
+        return [note for note in (offer.reason, told) if note]
 
     def _undecided(self, result: Result) -> Result:
         """A problem has no rounds that could be added: a comparison that is not decided stays so, and says why."""
@@ -174,8 +216,7 @@ class Operators:
         if resume is None:
             return Offer()
         offer: Offer = resume.operator(case.node_id, code, stack, case=case, devices=devices, session=self.session)
-        if offer.result is None:
-            self.session.tell_elsewhere(case.id, case.node_id, offer)
+        self.session.tell_elsewhere(case.id, case.node_id, offer)
         return offer
 
     def _taken(self, offer: Offer) -> list[Outcome]:
@@ -185,7 +226,16 @@ class Operators:
             return []
         case = offer.result.case
         self.session.note("resumed", case=case.id, test=case.node_id, session=resume.name, rounds=[])
-        return [self._again(one, resume.note()) for one in (*offer.before, offer.result)]
+        found: list[Outcome] = []
+        first: Result | None = None
+        for one in (*offer.before, offer.result):
+            again = self._again(one, resume.note())
+            if first is None:
+                first = again.result if compare.alarming(again.result) else None
+            elif not again.wrong:
+                again = replace(again, result=compare.settled(first, again.result))
+            found.append(again)
+        return found
 
     def _again(self, recorded: Result, note: str) -> Outcome:
         notes = resuming.noted(recorded.notes, note)
@@ -224,9 +274,3 @@ class Operators:
         assert outcome.error is not None
         outcome.error.args = (message(outcome, case, mine.results.path, str(outcome.error)),)
         return outcome.error
-
-
-def _first_in(first: Result) -> str:
-    """The note of a second measurement whose first one is another session's; else none."""
-    source = resuming.source_of(first)
-    return f"the first measurement, which looked changed, is of session {source}" if source else ""

@@ -56,7 +56,8 @@ def _model(result: Result, directory: Path) -> Cells:
 
 def _operator(properties: Mapping[str, Any], directory: Path) -> Cells:
     verdict, error = str(properties["flagperf.verdict"]), properties.get("flagperf.error")
-    texts, figures = {"verdict": f"{verdict}: {error}" if error else verdict}, {}
+    said = f"{verdict}: {error}" if error else verdict
+    texts, figures = {"verdict": said + "".join(f" ({remark})" for remark in _remarks(properties))}, {}
     for column, name, text in (
         ("time", "flagperf.metric.time", table.microseconds),
         ("of peak", "flagperf.metric.utilization", lambda ratio: f"{100 * ratio:.1f} %"),
@@ -67,6 +68,14 @@ def _operator(properties: Mapping[str, Any], directory: Path) -> Cells:
             texts[column] = text(figures[column])
     # <session>/operators/<worker>
     return _cells(verdict, directory.parent.parent, texts, figures)
+
+
+def _remarks(properties: Mapping[str, Any]) -> list[str]:
+    """What a reader of an operator's verdict has to know with it, in the terminal's words."""
+    found = ["estimated peak"] if properties.get("flagperf.peak") == "estimated" else []
+    if properties.get("flagperf.stand_in"):
+        found.append(f"ran on {properties['flagperf.stand_in']}: no measurement of {properties['flagperf.vendor']}")
+    return found
 
 
 def _cells(verdict: str, session: Path, texts: Mapping[str, str], figures: Mapping[str, float]) -> Cells:
@@ -89,3 +98,5 @@ def _name(column: str) -> str:
 
 HEADER = tuple(f'<th class="sortable" data-column-type="{_name(column)}">{column}</th>' for column in COLUMNS)
 EMPTY = tuple(map(_cell, COLUMNS))
+# What pytest-html keeps of empty cells to sort by.
+BLANK = {_name(column): "" for column in COLUMNS}

@@ -3,7 +3,7 @@
 Registered where ``--html`` is given, in the process that reports: the only one, or xdist's controller. A session
 without a case gets no column, and imports nothing for it. pytest-html asks for columns before anything is collected, so
 ours are added to its header with the first row, after all others; in xdist's controller, which collects nothing, with
-the first result's.
+the first result's, and then the rows above it get theirs.
 """
 
 from __future__ import annotations
@@ -54,11 +54,15 @@ class Columns:
         header = getattr(self._page, "table_header", None)
         if not cells or header is None or not (self._found or self._expected):
             return
+        from pytest_flagperf.reports.cells import BLANK
         from pytest_flagperf.reports.cells import EMPTY
         from pytest_flagperf.reports.cells import HEADER
 
         if HEADER[0] not in header:
             header += HEADER
+            for row in (one for attempts in self._page.data["tests"].values() for one in attempts):
+                row["resultsTableRow"] += EMPTY
+                row.update(BLANK)
         found = self._found.get(report.nodeid)
         cells += found.cells if found is not None else EMPTY
 

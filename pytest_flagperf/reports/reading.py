@@ -82,6 +82,11 @@ def severity(verdict: str) -> int:
     return WORST_FIRST.index(verdict) if verdict in WORST_FIRST else -1
 
 
+def comparison_order(verdict: str, change: float | None) -> float:
+    """What sorts comparisons with a baseline: the worst verdict first, of one the largest change (ratio)."""
+    return round(severity(verdict) - (0 if change is None else abs(change) / (1 + abs(change))), 6)
+
+
 def is_trusted(result: Result) -> bool:
     """Whether the figures of a result may stand in a table without a word."""
     return result.verdict not in UNTRUSTED

@@ -13,9 +13,12 @@ import pytest
 
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
+from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import gathering
+from pytest_flagperf.launching import Attempt
+from pytest_flagperf.launching import refuse_changed_code
 from pytest_flagperf.operators import table
 from tests import made_session
 from tests.evidence.conftest import RESULT
@@ -135,9 +138,35 @@ def test_a_baseline_that_was_asked_for_and_left_no_trace_is_missed(session):
     assert any("--baseline was given, and there is none" in one for one in found(session))
 
 
+def with_option(session: Path, origin: str, *command: str, **environment: str) -> None:
+    told = {"options": {"baseline": origin}, "command": ["pytest", *command], "environment": environment}
+    edit_json(session / "session.json", lambda document: document.update(told))
+
+
+def test_that_a_baseline_was_asked_for_cannot_be_taken_out_of_the_description_alone(session):
+    for command in (["--baseline=A1.toml"], ["--baseline", "A1.toml"], ["--baseline=none", "--baseline=A1.toml"]):
+        with_option(session, "command line", *command)
+        assert any("--baseline was given, and there is none" in one for one in found(session)), command
+    with_option(session, "environment FLAGPERF_BASELINE", FLAGPERF_BASELINE="A1.toml")
+    assert any("--baseline was given, and there is none" in one for one in found(session))
+
+
 def test_a_session_that_was_told_to_compare_with_nothing_lacks_no_baseline(session):
-    edit_json(session / "session.json", lambda document: document.update(options={"baseline": "command line"}))
-    assert found(session) == []
+    for command in (["--baseline=none"], ["--baseline", "none"], ["--baseline=A1.toml", "--baseline=none"]):
+        with_option(session, "command line", *command, FLAGPERF_BASELINE="A1.toml")
+        assert found(session) == []
+    with_option(session, "environment FLAGPERF_BASELINE", FLAGPERF_BASELINE="none")
+    outcome = judged(session)
+    assert outcome.problems == []
+    assert not any("--baseline" in note for note in outcome.notes)
+
+
+@pytest.mark.parametrize("origin", ["ini file", "command line"])
+def test_that_nobody_knows_which_baseline_was_asked_for_is_told(session, origin):
+    with_option(session, origin)
+    outcome = judged(session)
+    assert outcome.problems == []
+    assert any(f"--baseline was given ({origin}), and neither names one nor" in note for note in outcome.notes)
 
 
 def test_a_vendors_baseline_without_the_case_is_no_problem(original, session):
@@ -262,11 +291,29 @@ def test_a_measurement_that_is_valid_cannot_be_called_invalid(session):
     assert any("error: InvalidMeasurement is written there, and neither" in one for one in found(session))
 
 
-@pytest.mark.parametrize(
-    "message", ["the workload's code was edited while it ran: run it again", "toy: not measured: bleu, p_train\nlog: x"]
-)
-def test_what_was_found_amiss_after_the_rounds_is_no_problem(session, message):
-    edit_json(session / RESULT, invalid(message))
+def test_what_was_found_amiss_after_the_rounds_is_no_problem(session):
+    edit_json(session / RESULT, invalid("toy: not measured: bleu, p_train\nlog: x"))
+    assert found(session) == []
+
+
+def code_changed(session: Path) -> str:
+    """What the launcher says where a workload was edited while its case ran."""
+    with pytest.raises(InvalidMeasurement) as caught:
+        refuse_changed_code(made_session._case(session), Attempt(code="of before"))
+    return str(caught.value)
+
+
+def test_code_that_changed_while_its_case_ran_is_told_and_no_problem(session):
+    edit_json(session / RESULT, invalid(code_changed(session)))
+    outcome = judged(session)
+    assert outcome.problems == []
+    assert any("called invalid for: the workload's code changed" in note for note in outcome.notes)
+
+
+def test_code_that_changed_in_a_round_that_was_stopped_is_no_problem_either(session):
+    stopped(session)
+    with_curves(session, CURVE)
+    edit_json(session / RESULT, invalid(code_changed(session)))
     assert found(session) == []
 
 

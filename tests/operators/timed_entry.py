@@ -1,7 +1,8 @@
 """The worker that measures nothing, told from outside how long each call takes, or what goes wrong with it.
 
 ``ORDERS`` in its environment names a JSON file: m of the product → an order for each time that it is measured, the last
-one for all that follow. An order is a time in µs or one of ``fake_entry``'s faults.
+one for all that follow. An order is a time in µs or one of ``fake_entry``'s faults. Log and samples are as those of the
+real worker, so that a session of it can be verified.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from pytest_flagperf import perflog
+from pytest_flagperf.operators.problems import from_json
+from pytest_flagperf.perflog import EventWriter
+from pytest_flagperf.worker.operators.measure import Measurement
 
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -25,7 +31,18 @@ faulty = fake_entry.answer
 
 def main(context: Any) -> None:
     """Answer until told to end."""
-    fake_entry.answer = answer
+    events = EventWriter(Path(context.host_dir) / f"rank{context.rank}.events.jsonl", context.rank)
+
+    def told(request: dict[str, Any]) -> dict[str, Any]:
+        """The reply, with the events that the real worker writes before and after it."""
+        problem = from_json(request["problem"])
+        what = f"{problem.family} {problem.id} {request['precision']} {request['direction']}"
+        events.write(perflog.PROGRESS, {"what": what, "done": 0, "total": 1})
+        reply = answer(request)
+        events.write(perflog.PROGRESS, {"what": what, "done": 1, "total": 1, "status": reply["status"]})
+        return reply
+
+    fake_entry.answer = told
     fake_entry.main(context)
 
 
@@ -38,5 +55,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     if isinstance(order, str):
         return faulty({"problem": {"application": order}})
     reply = fake_entry.measured()
-    reply["figures"] |= {"time": order, "time_mean": order, "time_min": order, "time_p99": order, "wall_time": order}
-    return {**reply, "samples": [order], "iterations": 1, "notes": [f"call {served[size]} took {order} µs"]}
+    samples = (0.99 * order, order, 1.01 * order)
+    reply["figures"] |= Measurement(samples, samples, 1, "", 0).figures()
+    kept = {"samples": list(samples), "iterations": len(samples)}
+    return {**reply, **kept, "notes": [f"call {served[size]} took {order} µs"]}

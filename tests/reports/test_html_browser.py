@@ -187,11 +187,24 @@ def with_band(tmp_path):
 
 
 def shades(page, holder) -> int:
-    """How many colours fill more than a hundredth of a chart: its ground, and an area in it."""
-    data = holder.locator("canvas").first.evaluate(
+    """How many colours fill more than a hundredth of a chart: its margin, its ground, and an area in it.
+
+    A canvas is there, of one colour, before it is painted: that is waited for.
+    """
+    canvas = holder.locator("canvas").first
+    for _ in range(200):
+        if (found := _shades(canvas)) > 1:
+            return found
+        page.wait_for_timeout(50)
+    pytest.fail("nothing was painted")
+
+
+def _shades(canvas) -> int:
+    data = canvas.evaluate(
         """one => {
             const counts = {};
             const { width, height } = one;
+            if (!width || !height) return 0;
             const copy = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
             Object.assign(copy.canvas, { width, height });
             copy.drawImage(one, 0, 0);

@@ -194,3 +194,24 @@ def test_lines_that_somebody_made_up_make_a_report_all_the_same(tmp_path, name, 
     (case,) = html.data([session])["cases"]
     assert "Infinity" not in json.dumps(case["charts"])
     assert [chart["title"] for chart in case["charts"]]
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([120.0, None, [1.0], "121", True, {}, 10**400, float("inf"), 122], [120, 122]),
+        ([None, []], None),
+        ("12.0", None),
+        (12.0, None),
+        ({"a": 1.0}, None),
+    ],
+)
+def test_samples_of_an_operator_that_are_no_numbers_make_a_report_all_the_same(tmp_path, samples, expected):
+    odd = html_sessions.operator(1, facts={"samples": samples})
+    session = html_sessions.write(tmp_path / "session", [odd, html_sessions.operator(2)])
+    ((first, second),) = [family["rows"] for family in html.data([session])["families"]]
+    chart = first["details"]["chart"]
+    assert (chart and chart["series"][0]["y"]) == expected
+    assert second["details"]["chart"]["series"][0]["points"] == 300
+    assert "Infinity" not in json.dumps(chart)
+    assert "120" in written([session], tmp_path).text

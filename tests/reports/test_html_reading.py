@@ -143,3 +143,15 @@ def test_a_page_says_at_its_top_when_and_where_each_session_ran(tmp_path):
     assert html.data([session])["sessions"][0]["line"] == [
         *("2026-09-21 14:13:20 UTC", "host1", "2 × R300", "5.0.21", "1234567890ab")
     ]
+
+
+def test_comparisons_sort_by_verdict_and_then_by_how_much_changed():
+    told = [
+        ("passed", 0.01),
+        ("regressed", -0.06),
+        ("inconclusive", None),
+        ("regressed", 5.3),
+        ("not comparable", None),
+    ]
+    worst_first = sorted(told, key=lambda one: reading.comparison_order(*one))
+    assert worst_first[:3] == [("regressed", 5.3), ("regressed", -0.06), ("inconclusive", None)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_flagperf import result as results
+from pytest_flagperf.operators import table
 from pytest_flagperf.reports import junit
 from pytest_flagperf.reports import terminal
 from tests.reports import html_sessions
@@ -122,8 +123,35 @@ def test_a_case_has_the_figures_of_the_terminals_table_and_an_operator_its_own(p
         "of peak": "",
     }
     cells = page.of("test_case[n2]")
-    assert [cells[name] for name in COLUMNS] == ["passed", "", "", "", "", "", "120 µs", "42.0 %"]
+    assert [cells[name] for name in COLUMNS] == ["passed (estimated peak)", "", "", "", "", "", "120 µs", "42.0 %"]
     assert f"FlagPerf: 1 regressed, 1 passed. Results: {pytester.path / 'session'}" in page.text
+
+
+def test_in_xdists_controller_what_was_reported_before_the_first_result_has_its_cells_too(pytester):
+    # One worker runs them in their order.
+    page = reported(pytester, [html_sessions.case(1), html_sessions.operator(2)], "-n", "1")
+    assert next(iter(page.cells)) == "test_of_somebody_else"
+    assert [page.of("test_of_somebody_else")[name] for name in COLUMNS] == [""] * len(COLUMNS)
+    assert [page.keys["test_of_somebody_else"][name.replace(" ", "_")] for name in COLUMNS] == [""] * len(COLUMNS)
+    assert page.of("test_case[n1]")["verdict"] == "passed"
+
+
+def test_what_failed_to_be_collected_has_its_cells_too(pytester):
+    pytester.makepyfile(test_broken="import no_such_module")
+    page = reported(pytester, [html_sessions.case(1)], "--continue-on-collection-errors")
+    (broken,) = [cells for node, cells in page.cells.items() if "test_case" not in node and "somebody" not in node]
+    assert len(broken) == len(page.columns)
+
+
+def test_a_verdict_has_the_remarks_that_the_terminal_has_with_it(pytester):
+    measured = {"facts": {"peak": {"value": 128.0, "unit": "TFLOP/s", "source": "data sheet", "estimated": False}}}
+    stood_in = html_sessions.operator(2, case={"stand_in": "cpu"}, **measured)
+    page = reported(pytester, [html_sessions.operator(1), stood_in, html_sessions.operator(3, **measured)])
+    assert "passed (estimated peak)" in table.text([html_sessions.operator(1)])
+    assert page.of("test_case[n1]")["verdict"] == "passed (estimated peak)"
+    (remark,) = [one for one in terminal.remarks(stood_in) if "ran on" in one]
+    assert page.of("test_case[n2]")["verdict"] == f"passed ({remark})"
+    assert page.of("test_case[n3]")["verdict"] == "passed"
 
 
 def test_without_a_case_pytest_html_writes_what_it_writes_without_the_plugin(pytester):
@@ -251,8 +279,7 @@ def test_a_real_session_has_the_verdicts_and_figures_of_its_results(pytester, su
     )
     done.assert_outcomes(passed=2, failed=1)
     page = Page(pytester.path / "page.html")
-    if not options:
-        assert [page.of("test_of_somebody_else")[name] for name in COLUMNS] == [""] * len(COLUMNS)
+    assert [page.of("test_of_somebody_else")[name] for name in COLUMNS] == [""] * len(COLUMNS)
     found = [results.read_result(path) for path in (pytester.path / "results").glob("*/*/result.json")]
     assert sorted(one.verdict for one in found) == ["missed", "passed"]
     for one in found:

@@ -128,7 +128,7 @@ def facts(read: Sequence[SessionFiles]) -> list[dict[str, Any]]:
     ]
 
 
-_ALWAYS_DIFFER = ("started", "ended", "command", "directory")
+_ALWAYS_DIFFER = ("started", "time_ended", "command", "directory")
 
 
 def beside(read: Sequence[SessionFiles], models: Found) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _facts(session: SessionFiles) -> dict[tuple[str, str], str]:
     environment = sessions.table(description, "environment")
     found = [
         ("started", "", moment(description.get("time_started"))),
-        ("ended", "", moment(description.get("time_ended"))),
+        ("time_ended", "", moment(description.get("time_ended"))),
         ("exit_status", "", _told(description.get("exit_status"))),
         ("host", "", _told(host.get("name"))),
         ("processor", "", " · ".join(filter(None, [_told(host.get("cpu")), _cores(host)]))),

@@ -101,6 +101,8 @@
       if (title && handle) handle.setAttribute("aria-label", say("sort", { column: title.textContent.trim() }));
     }
     const output = document.querySelector(`[data-for="${api.table().node().id}"] output`);
+    const empty = api.table().node().querySelector("td.dt-empty");
+    if (empty) empty.textContent = say("rows.none");
     const info = api.page.info();
     if (output) output.textContent = say("rows", { shown: info.recordsDisplay, all: info.recordsTotal });
   }

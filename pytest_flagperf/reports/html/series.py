@@ -71,10 +71,15 @@ def charts(
     return [chart for chart in found if chart["series"]]
 
 
-def of_samples(values: Sequence[float], unit: str, most: int) -> dict[str, Any]:
-    """The chart of an operator's samples in the order they were taken."""
-    points = [(float(number), value) for number, value in enumerate(values, 1)]
-    return _chart("samples", "", unit, "sample", [_series("", points, most)])
+def of_samples(values: Any, unit: str, most: int) -> dict[str, Any] | None:
+    """The chart of an operator's samples in the order they were taken, of those that are numbers; ``None`` of none.
+
+    Nobody but their worker knows what they are: a result holds whatever it wrote.
+    """
+    numbers = enumerate(values if isinstance(values, list) else (), 1)
+    points = [(float(number), _number(one)) for number, one in numbers if type(one) in (int, float)]
+    points = [point for point in points if math.isfinite(point[1])]
+    return _chart("samples", "", unit, "sample", [_series("", points, most)]) if points else None
 
 
 def _chart(title: str, name: str, unit: str, x: str, series: list[dict[str, Any]], **more: Any) -> dict[str, Any]:

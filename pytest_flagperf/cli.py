@@ -134,15 +134,14 @@ def _bench(chosen: argparse.Namespace) -> int:
 def _show(chosen: argparse.Namespace) -> int:
     import msgspec
 
+    from pytest_flagperf import sessions
     from pytest_flagperf import verdict
     from pytest_flagperf.operators import table
     from pytest_flagperf.reports import terminal
     from pytest_flagperf.reports.progress import printable
     from pytest_flagperf.result import read_result
-    from pytest_flagperf.result import unfinished
 
-    ledger = chosen.session / "ledger.jsonl"
-    for one in unfinished(ledger) if ledger.is_file() else ():
+    for one in sessions.unfinished(chosen.session):
         print(f"started and not ended: {printable(one)}", file=sys.stderr)
     paths = sorted([*chosen.session.glob("result.json"), *chosen.session.glob("*/result.json")])
     found = [read_result(path) for path in paths]
@@ -153,10 +152,11 @@ def _show(chosen: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode([*found, *measured]), indent=2).decode())
     else:
         if found:
-            print("\n".join([terminal.table(found), *terminal.notes(found)]))
+            print("\n".join(terminal.summary(found, chosen.session)))
         if measured:
-            print(table.text(measured, most=None))
-    return 0 if all(result.verdict in verdict.WELL for result in [*found, *measured]) else 1
+            print("\n".join([table.text(measured, most=None), *terminal.beside_baseline(measured, chosen.session)]))
+    well = all(result.verdict in verdict.WELL for result in [*found, *measured])
+    return 0 if well and not terminal.unmet(chosen.session) else 1
 
 
 def _datasets(chosen: argparse.Namespace) -> int:

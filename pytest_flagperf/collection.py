@@ -289,12 +289,7 @@ def check_marker_expression(config: pytest.Config, session: Session, items: list
     if unknown:  # only then are all marks of all tests looked at
         unknown = sorted(set(unknown) - {mark.name for item in items for mark in item.iter_markers()})
     if unknown:
-        message = _unknown_markers(session, unknown, known)
-        if not hasattr(config, "workeroutput"):
-            raise pytest.UsageError(message)
-        # An xdist worker that raises here leaves its controller with an internal error: the controller raises it.
-        config.workeroutput[words.USAGE_ERROR] = message
-        items[:] = []
+        refuse(config, items, _unknown_markers(session, unknown, known))
     elif items and not hasattr(config, "workeroutput") and not config.pluginmanager.hasplugin(_EMPTIED):
         config.pluginmanager.register(_Emptied(session, tree, list(items)), _EMPTIED)
 
@@ -320,6 +315,14 @@ def _unknown_markers(session: Session, unknown: list[str], known: set[str]) -> s
 def _meant(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=2)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def refuse(config: pytest.Config, items: list[pytest.Item], message: str) -> None:
+    """Raise a usage error; a worker of xdist that did would leave its controller with an internal error."""
+    if not hasattr(config, "workeroutput"):
+        raise pytest.UsageError(message)
+    config.workeroutput[words.USAGE_ERROR] = message
+    items[:] = []
 
 
 _EMPTIED = "flagperf-emptied"

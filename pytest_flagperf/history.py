@@ -8,9 +8,7 @@ nothing is computed here.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -23,14 +21,11 @@ from types import TracebackType
 from typing import Any
 from typing import TypeVar
 
+from pytest_flagperf import history_entries
 from pytest_flagperf import sessions
-from pytest_flagperf import verdict
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
-from pytest_flagperf.judging import gathering
-from pytest_flagperf.judging.baselines import hardware
 from pytest_flagperf.judging.resume import is_note
-from pytest_flagperf.result import RESULTS
 from pytest_flagperf.result import Result
 from pytest_flagperf.series import Key
 from pytest_flagperf.series import Point
@@ -174,7 +169,7 @@ class History:
         here = sorted(one for one in root.iterdir() if one.is_dir()) if root.is_dir() else []
         for path in here:
             stored = known.pop(str(path.resolve()), None)
-            fingerprint = fingerprint_of(path)
+            fingerprint = history_entries.fingerprint_of(path)
             if not fingerprint or (stored is not None and stored[1] == fingerprint and not stored[2]):
                 found.unchanged += bool(fingerprint)
                 continue
@@ -199,7 +194,7 @@ class History:
         Raises ``ReplayError`` where there is none.
         """
         # Before the files: what is written while they are read makes another fingerprint.
-        fingerprint = fingerprint_of(directory)
+        fingerprint = history_entries.fingerprint_of(directory)
         session = sessions.read(directory)
         where = str(session.directory)
         with _writing(self._connection):
@@ -214,7 +209,7 @@ class History:
                 (session.name, where, fingerprint, host, commit),
             )
             for result in session.results:
-                if is_kept(result) and not self._is_taken(session, result):
+                if history_entries.is_kept(result) and not self._is_taken(session, result):
                     self._insert(session, result)
         return list(session.problems)
 
@@ -222,50 +217,22 @@ class History:
         """Whether a result was taken over from a session that is known: it was measured once."""
         if not any(is_note(note) for note in result.notes):
             return False
-        same = (result.case.id, result.case.vendor, time_of(session, result))
+        same = (result.case.id, result.case.vendor, history_entries.time_of(session, result))
         found = self._connection.execute(
             "SELECT 1 FROM measurement WHERE case_id = ? AND vendor = ? AND time = ?", same
         )
         return found.fetchone() is not None
 
     def _insert(self, session: SessionFiles, result: Result) -> None:
-        case, host = result.case, sessions.table(session.description, "host")
-        devices = hardware(session.description) or str(host.get("cpu", ""))
         cursor = self._connection.execute(
             "INSERT INTO measurement"
             " (session, case_id, vendor, hardware, variant, kind, role, time, verdict, stack, code)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                session.name,
-                case.id,
-                case.vendor,
-                case.chip or devices,
-                variant_of(result),
-                case.kind,
-                case.role,
-                time_of(session, result),
-                result.verdict,
-                json.dumps(result.stack or sessions.table(session.description, "versions"), sort_keys=True),
-                result.code,
-            ),
+            history_entries.measurement(session, result),
         )
-        compared = {one.metric: one.verdict for one in result.comparisons}
         self._connection.executemany(
             "INSERT INTO figure VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    cursor.lastrowid,
-                    name,
-                    metric.value,
-                    metric.unit,
-                    metric.better,
-                    json.dumps([] if case.kind == "operator" else gathering.samples(result, name)),
-                    spread.low if (spread := result.spreads.get(name)) else None,
-                    spread.high if spread else None,
-                    compared.get(name, ""),
-                )
-                for name, metric in result.metrics.items()
-            ],
+            [(cursor.lastrowid, *row) for row in history_entries.figures(result)],
         )
 
     def prune(self) -> int:
@@ -331,53 +298,6 @@ def _writing(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
-
-
-def fingerprint_of(directory: Path) -> str:
-    """Changes when the session's results do; empty for a directory that holds no session."""
-    # Thousands of sessions are looked at before a question is answered: no patterns, a look at each file.
-    names = sorted(os.listdir(directory))
-    files = [f"{directory}/{name}/{sessions.RESULT}" for name in names if name != "operators"]
-    files += [f"{directory}/{sessions.DESCRIPTION}", f"{directory}/{sessions.RESULT}"]
-    files += map(str, sessions.operator_files(directory)) if "operators" in names or RESULTS in names else ()
-    digest, found = hashlib.sha256(), False
-    for path in files:
-        try:
-            seen = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        digest.update(f"{path[len(str(directory)) :]} {seen.st_size} {seen.st_mtime_ns}\n".encode())
-        found = True
-    return digest.hexdigest() if found else ""
-
-
-def is_kept(result: Result) -> bool:
-    """Whether a result is a measurement of its vendor that can be trusted, made in its session.
-
-    What was replayed was measured at another time; where a stand-in ran, nothing was measured of the vendor.
-    """
-    if result.error is not None or result.verdict in (verdict.INVALID, verdict.WRONG, verdict.UNSUPPORTED):
-        return False
-    if result.case.stand_in or not result.metrics:
-        return False
-    return not result.rounds or any(one.time_started is not None for one in result.rounds)
-
-
-def variant_of(result: Result) -> str:
-    """What sets a result apart from the standard case: the open division, data that is none."""
-    return ", ".join(
-        [
-            *(["open division"] if result.case.division == "open" else []),
-            *(["synthetic data"] if result.dataset.synthetic else []),
-        ]
-    )
-
-
-def time_of(session: SessionFiles, result: Result) -> float:
-    """When a result's first round began, in Unix seconds; for older files when its session did."""
-    times = [one.time_started for one in result.rounds if one.time_started is not None]
-    begun = times[0] if times else result.operator.get("time_started")
-    return float(begun) if isinstance(begun, (int, float)) else session.time_started or 0.0
 
 
 def _point(row: Iterable[Any], stacks: dict[str, dict[str, str]]) -> Point:

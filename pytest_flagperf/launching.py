@@ -6,6 +6,7 @@ This is where the rooms meet; what each does it does itself.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -61,8 +62,11 @@ class Attempt:
     chip: str | None = None
     container: dict[str, str] = field(default_factory=dict)
     guard: Callable[[Event], None] | None = None
-    # Of the code and configuration before anything ran.
+    # Of the code and configuration before anything ran, and of each file of the code.
     code: str = ""
+    files: dict[Path, str] = field(default_factory=dict)
+    # Rounds before the first look: who had five of them that told nothing gets no look at one.
+    least: int = 0
 
     def note(self, measured: Measured) -> None:
         """Keep what a round says about itself."""
@@ -88,7 +92,8 @@ class Launcher:
         __tracebackhide__ = True
         case = replace(case, node_id=self.item.nodeid)
         directory = self._directory(case)
-        attempt = Attempt(notes=[*case.notes, *self._unwatched(case)], code=provenance.digest(case))
+        notes = [*case.notes, *self._unwatched(case)]
+        attempt = Attempt(notes=notes, code=provenance.digest(case), files=provenance.files(case))
         failed: FlagPerfError | Regressed | None = None
         taken: results.Result | None = None
         try:
@@ -117,7 +122,6 @@ class Launcher:
             self._replay(case, attempt)
         else:
             self._launch(case, devices, dataset, directory, attempt)
-            refuse_changed_code(attempt.code, provenance.digest(case))
         result = self._result(case, dataset, attempt, None)
         self.session.gate.refuse_too_fast(result)
         return result
@@ -136,6 +140,12 @@ class Launcher:
         if resume is None or case.recorded is not None:
             return None
         stack = provenance.stack(self.session, case.selection.framework)
+
+        def lacking(recorded: results.Result) -> str:
+            found = self._rounds_lacking(recorded)
+            attempt.least = len(recorded.rounds) if found else 0
+            return found
+
         offer = resume.case(
             case,
             attempt.code,
@@ -144,6 +154,7 @@ class Launcher:
             dataset=dataset,
             devices=devices,
             session=self.session,
+            lacking=lacking,
         )
         attempt.notes += [offer.reason] if offer.reason else []
         if offer.result is None:
@@ -161,6 +172,22 @@ class Launcher:
         judged = self.session.gate.judged(msgspec.structs.replace(taken, rerun=self.session.rerun(self.item)))
         publish(self.session, self.item, judged, directory)
         return judged
+
+    def _rounds_lacking(self, recorded: results.Result) -> str:
+        """Why a result of an earlier session is to run again though it is valid; an empty text where it is not.
+
+        Beside the baseline of today it is not decided, and this session grants it rounds that it has not had.
+        """
+        options, done = self.session.options, len(recorded.rounds)
+        if options.on_inconclusive != "rerun" or gating.next_rounds(done, options.max_rounds) == done:
+            return ""
+        if self.session.gate.judged(recorded).verdict != verdict.INCONCLUSIVE:
+            return ""
+        spent = _spent(recorded)
+        if options.rerun_budget is not None and spent is not None and options.rerun_budget <= spent:
+            return ""
+        counted = "1 round" if done == 1 else f"{done} rounds"
+        return f"it is inconclusive after {counted}, and --on-inconclusive=rerun grants up to {options.max_rounds}"
 
     def refuse(self, case: ResolvedCase, failed: FlagPerfError) -> None:
         """Record a case that could not even start: no device, no dataset."""
@@ -203,13 +230,15 @@ class Launcher:
             waiting=lambda who: self.progress.line(case.label, f"waiting for {devices.vendor} ({who})"),
         ) as lease:
             attempt.devices += lease.devices
+            # Whoever had to wait for the devices may have been edited meanwhile.
+            refuse_changed_code(case, attempt)
             with self._entered(case, devices, lease):
-                attempt.guard = self.session.gate.guard(self._result(case, dataset, attempt, None))
+                rounds = max(self.session.options.rounds, attempt.least)
+                attempt.guard = self.session.gate.guard(self._result(case, dataset, attempt, None), rounds)
 
                 def one_round(number: int, of: int) -> None:
                     self._round(case, directory, lease, dataset, attempt, number, of)
 
-                rounds = self.session.options.rounds
                 for number in range(1, rounds + 1):
                     one_round(number, rounds)
                 self._decide(case, dataset, attempt, one_round)
@@ -230,10 +259,12 @@ class Launcher:
         try:
             attempt.note(one.run(attempt.rounds))
         except Regressed:
+            refuse_changed_code(case, attempt)
             if not judging.may_drop(attempt.rounds, case.targets, of):
                 raise
         finally:
             attempt.container = one.container.record() if one.container else {}
+        refuse_changed_code(case, attempt)
 
     def _decide(
         self, case: ResolvedCase, dataset: Data, attempt: Attempt, one_round: Callable[[int, int], None]
@@ -246,18 +277,18 @@ class Launcher:
         limit, spent = options.rerun_budget, ""
         while not spent and self._result(case, dataset, attempt, None).verdict == verdict.INCONCLUSIVE:
             wanted = gating.next_rounds(len(attempt.rounds), options.max_rounds)
-            spent = "--max-rounds" if wanted == len(attempt.rounds) else ""
+            spent = f"--max-rounds={options.max_rounds}" if wanted == len(attempt.rounds) else ""
             while not spent and len(attempt.rounds) < wanted:
                 took = time.monotonic() - started
                 each = took / max(1, len(attempt.rounds) - first)
                 if limit is not None and took + each > limit:
-                    spent = "--rerun-budget"
+                    spent = _budget(limit)
                 else:
                     one_round(len(attempt.rounds) + 1, wanted)
         if len(attempt.rounds) > first:
             attempt.notes.append(f"rounds added to decide the comparison: {len(attempt.rounds) - first}")
         if spent and self._result(case, dataset, attempt, None).verdict == verdict.INCONCLUSIVE:
-            attempt.notes.append(f"not decided after {len(attempt.rounds)} rounds, which is all that {spent} grants")
+            attempt.notes.append(_undecided(len(attempt.rounds), spent))
 
     @contextlib.contextmanager
     def _entered(self, case: ResolvedCase, devices: Devices, lease: leases.Lease) -> Iterator[None]:
@@ -342,12 +373,33 @@ class Launcher:
         return sessions.ledger(self.session.directory) if "~" in directory.name else []
 
 
-def refuse_changed_code(before: str, after: str) -> None:
-    """Raises ``InvalidMeasurement`` where the case's code or configuration changed while its rounds ran."""
-    if before != after:
-        raise InvalidMeasurement(
-            "the workload's code was edited while it ran: nobody knows which of it was measured. Run the case again"
-        )
+def refuse_changed_code(case: ResolvedCase, attempt: Attempt) -> None:
+    """Raises ``InvalidMeasurement`` that names the files of the workload which changed since the case began."""
+    if provenance.digest(case) == attempt.code:
+        return
+    before, now = attempt.files, provenance.files(case)
+    changed = [str(path) for path in sorted({*before, *now}) if before.get(path) != now.get(path)]
+    raise InvalidMeasurement(
+        f"{provenance.CODE_CHANGED} ({', '.join(changed) or 'its configuration'}): nobody "
+        "knows which of it was measured. Leave it alone while the case runs, and run the case again"
+    )
+
+
+def _budget(seconds: float) -> str:
+    return f"--rerun-budget={seconds:.12g}"
+
+
+def _spent(recorded: results.Result) -> float | None:
+    """The largest ``--rerun-budget`` that a result was not decided within; ``None`` where it spent none."""
+    return max((float(found[1]) for note in recorded.notes if (found := _SPENT.fullmatch(note))), default=None)
+
+
+def _undecided(rounds: int, grant: str) -> str:
+    """What a result says that had all the rounds it was granted; a session that resumes it looks for it."""
+    return f"not decided after {rounds} rounds, which is all that {grant} grants"
+
+
+_SPENT = re.compile(_undecided(0, r"--rerun-budget=(\d+(?:\.\d+)?(?:e[+-]?\d+)?)").replace(" 0 ", r" \d+ "))
 
 
 def _outcome(judged: Sequence[verdict.Judged], failed: FlagPerfError | Regressed | None) -> str:

@@ -189,6 +189,11 @@ def given(config: pytest.Config, option: Option) -> tuple[Any, str]:
     return value, f"environment {option.variable}"
 
 
+def named(name: str) -> Option:
+    """The row of an option."""
+    return next(option for option in TABLE if option.name == name)
+
+
 def is_any_given(config: pytest.Config) -> bool:
     """Whether the user set any of our options: only then are they checked before a case is collected."""
     return any(given(config, option)[0] for option in TABLE)
@@ -197,9 +202,9 @@ def is_any_given(config: pytest.Config) -> bool:
 def parse(config: pytest.Config) -> Options:
     """Read and check all options. Raises ``pytest.UsageError`` that names the option and lists what exists."""
     from pytest_flagperf import case
+    from pytest_flagperf import option_values
     from pytest_flagperf import words
     from pytest_flagperf.errors import ConfigurationError
-    from pytest_flagperf.judging import requirements
 
     if config.getini(JUNIT_PROPERTIES) not in ("testcase", "testsuite", "none"):
         raise pytest.UsageError(
@@ -215,243 +220,35 @@ def parse(config: pytest.Config) -> Options:
     try:
         return Options(
             vendor=raw.get("vendor"),
-            frameworks=_listed(raw, "framework", words.FRAMEWORKS),
-            precisions=_listed(raw, "precision", words.PRECISIONS) or ("fp32",),
-            topologies=tuple(map(case.Topology.parse, _split(raw, "topology"))) or (case.Topology(1, 1),),
-            scales=_listed(raw, "scale", words.SCALES) or ("lite",),
-            engines=_engines(raw),
-            rounds=int(_number(raw, "rounds", 1, whole=True)),
-            datasets=_datasets(config, raw),
-            weights=_weights(config, raw),
-            data_root=_path(config, raw, "data_root"),
-            pythons=_interpreters(raw),
-            **_container(config, raw),
-            targets=_targets(raw),
-            timeout=_number(raw, "timeout", 0.0) or None,
-            stall_timeout=_number(raw, "stall_timeout", 300.0),
-            monitor=_monitor(raw),
-            budget=_number(raw, "budget", 0.0) or None,
-            cache=_cache(raw),
-            published=_published(raw),
-            baseline=_baseline(config, raw),
+            frameworks=option_values.listed(raw, "framework", words.FRAMEWORKS),
+            precisions=option_values.listed(raw, "precision", words.PRECISIONS) or ("fp32",),
+            topologies=tuple(map(case.Topology.parse, option_values.split(raw, "topology"))) or (case.Topology(1, 1),),
+            scales=option_values.listed(raw, "scale", words.SCALES) or ("lite",),
+            engines=option_values.engines(raw),
+            rounds=int(option_values.number(raw, "rounds", 1, whole=True)),
+            datasets=option_values.datasets(config, raw),
+            weights=option_values.weights(config, raw),
+            data_root=option_values.path_of(config, raw, "data_root"),
+            pythons=option_values.interpreters(raw),
+            **option_values.container(config, raw),
+            targets=option_values.targets(raw),
+            timeout=option_values.number(raw, "timeout", 0.0) or None,
+            stall_timeout=option_values.number(raw, "stall_timeout", 300.0),
+            monitor=option_values.monitor(raw),
+            budget=option_values.number(raw, "budget", 0.0) or None,
+            cache=option_values.cache(raw),
+            published=option_values.published(raw),
+            baseline=option_values.baseline(config, raw),
             without_baseline=raw.get("baseline") == NO_BASELINE,
-            on_inconclusive=_on_inconclusive(raw),
-            max_rounds=int(_number(raw, "max_rounds", MAX_ROUNDS, whole=True)),
-            rerun_budget=_number(raw, "rerun_budget", 0.0) or None,
-            requirements=tuple(map(requirements.parse, raw.get("require", ()))),
-            resume=_resume(config, raw),
-            html=_html(config, raw),
-            directory=_directory(config, raw),
-            replay=_path(config, raw, "replay"),
+            on_inconclusive=option_values.on_inconclusive(raw),
+            max_rounds=int(option_values.number(raw, "max_rounds", MAX_ROUNDS, whole=True)),
+            rerun_budget=option_values.number(raw, "rerun_budget", 0.0) or None,
+            requirements=option_values.requirements(raw),
+            resume=option_values.resume(config, raw),
+            html=option_values.html(config, raw),
+            directory=option_values.directory(config, raw),
+            replay=option_values.path_of(config, raw, "replay"),
             explicit=explicit,
         )
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from error
-
-
-def _split(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """The parts of a comma-separated list, each once; none where the option was not given."""
-    if name not in raw:
-        return ()
-    parts = tuple(dict.fromkeys(part.strip() for part in raw[name].split(",") if part.strip()))
-    if not parts:
-        raise pytest.UsageError(f"{_option(name).flag}: {raw[name]!r} lists nothing")
-    return parts
-
-
-def _listed(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    values = _split(raw, name)
-    for value in values:
-        if value not in known:
-            raise pytest.UsageError(f"--{name}: unknown {name} {value!r}. Known: {', '.join(known)}")
-    return values
-
-
-def _number(raw: Mapping[str, Any], name: str, default: float, *, whole: bool = False) -> float:
-    if name not in raw:
-        return default
-    flag = _option(name).flag
-    try:
-        value = int(raw[name]) if whole else float(raw[name])
-    except ValueError:
-        kind = "a whole number" if whole else "a number of seconds"
-        raise pytest.UsageError(f"{flag}: {raw[name]!r} is not {kind}") from None
-    if not 0 < value < float("inf"):
-        raise pytest.UsageError(f"{flag}: {raw[name]} is not above zero")
-    return value
-
-
-def _monitor(raw: Mapping[str, Any]) -> float | None:
-    if str(raw.get("monitor", "")).casefold() == "off":
-        return None
-    interval = _number(raw, "monitor", 1.0)
-    if interval < SHORTEST_INTERVAL:
-        raise pytest.UsageError(f"--monitor: {raw['monitor']} s is too short: {SHORTEST_INTERVAL:g} s at least, or off")
-    return interval
-
-
-def _pairs(raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for text in raw.get(name, ()):
-        key, separator, value = text.partition("=")
-        if not separator or not key or not value:
-            raise pytest.UsageError(f"--{name}: {text!r} is not written NAME=VALUE")
-        if key not in known:
-            raise pytest.UsageError(f"--{name}: unknown name {key!r}. Known: {', '.join(known)}")
-        pairs[key] = value
-    return pairs
-
-
-def _datasets(config: pytest.Config, raw: Mapping[str, Any]) -> dict[str, str]:
-    from pytest_flagperf import datasets
-    from pytest_flagperf.provision import SYNTHETIC
-
-    base = _base(config, "dataset")
-    pairs = _pairs(raw, "dataset", tuple(datasets.known()))
-    return {n: value if value == SYNTHETIC else str(base / Path(value).expanduser()) for n, value in pairs.items()}
-
-
-def _weights(config: pytest.Config, raw: Mapping[str, Any]) -> dict[str, str]:
-    if "weights" not in raw:
-        return {}
-    from pytest_flagperf import weights
-
-    base = _base(config, "weights")
-    pairs = _pairs(raw, "weights", tuple(weights.known()))
-    return {n: value if value == weights.RANDOM else str(base / Path(value).expanduser()) for n, value in pairs.items()}
-
-
-def _engines(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names that are engines, whether or not one is installed; what others bring is looked for only here."""
-    wanted = _split(raw, "engine")
-    if wanted:
-        from pytest_flagperf.errors import ConfigurationError
-        from pytest_flagperf.worker.inference import registry
-
-        for name in wanted:
-            try:
-                registry.check(name)
-            except ConfigurationError as error:
-                raise pytest.UsageError(f"--engine: {error}") from error
-    return wanted
-
-
-def _base(config: pytest.Config, name: str) -> Path:
-    """Where relative paths start: an ini file's are relative to it, others to where pytest was called."""
-    return config.invocation_params.dir if given(config, _option(name))[1] != "ini file" else config.rootpath
-
-
-def _targets(raw: Mapping[str, Any]) -> dict[str, float]:
-    from pytest_flagperf import metrics
-
-    found = {}
-    for name, text in _pairs(raw, "target", tuple(n for n, m in metrics.known().items())).items():
-        try:
-            found[name] = float(text)
-        except ValueError:
-            raise pytest.UsageError(f"--target: {name}={text!r} is not a number") from None
-        if found[name] != found[name] or abs(found[name]) == float("inf"):
-            raise pytest.UsageError(f"--target: {name}={text} is not a bound")
-        if metrics.get(name).unit == "ratio" and not 0 <= found[name] <= 1:
-            raise pytest.UsageError(f"--target: {name} is a ratio between 0 and 1, not {text}")
-    return found
-
-
-def _path(config: pytest.Config, raw: Mapping[str, Any], name: str) -> Path | None:
-    if name not in raw:
-        return None
-    return _base(config, name) / Path(raw[name]).expanduser()
-
-
-def _directory(config: pytest.Config, raw: Mapping[str, Any]) -> Path:
-    return _path(config, raw, "flagperf_dir") or config.rootpath / "flagperf-results"
-
-
-def _baseline(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
-    path = None if raw.get("baseline") == NO_BASELINE else _path(config, raw, "baseline")
-    if path is not None and not path.exists():
-        raise pytest.UsageError(f"--baseline: {path} does not exist: name a file, a directory, or {NO_BASELINE}")
-    return path
-
-
-def _on_inconclusive(raw: Mapping[str, Any]) -> str:
-    value: str = raw.get("on_inconclusive", "pass")
-    if value not in ON_INCONCLUSIVE:
-        raise pytest.UsageError(f"--on-inconclusive: {value!r} is not one of {', '.join(ON_INCONCLUSIVE)}")
-    return value
-
-
-def _resume(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
-    """The session's directory; its bare name means one of those in ``--flagperf-dir``."""
-    path = _path(config, raw, "resume")
-    if path is None or path.is_dir():
-        return path
-    named = _directory(config, raw) / raw["resume"]
-    return named if named.is_dir() else path
-
-
-def _html(config: pytest.Config, raw: Mapping[str, Any]) -> Path | None:
-    path = _path(config, raw, "flagperf_html")
-    missing = [name for name in ("jinja2", "bokeh", "itables") if path is not None and find_spec(name) is None]
-    if missing:
-        raise pytest.UsageError(
-            f"--flagperf-html: the report needs {', '.join(missing)}: pip install 'pytest-flagperf[html]'"
-        )
-    return path
-
-
-def _cache(raw: Mapping[str, Any]) -> str:
-    value: str = raw.get("cache", "hot")
-    if value not in ("hot", "flushed"):
-        raise pytest.UsageError(f"--cache: {value!r} is neither hot nor flushed")
-    return value
-
-
-def _published(raw: Mapping[str, Any]) -> str | None:
-    """The processor's name, known to be one: a typo is not worth an hour of measuring."""
-    if "published" not in raw:
-        return None
-    from pytest_flagperf.errors import ConfigurationError
-    from pytest_flagperf.operators import published
-
-    try:
-        published.times(raw["published"])
-    except ConfigurationError as error:
-        raise pytest.UsageError(f"--published: {error}") from error
-    return str(raw["published"])
-
-
-def _option(name: str) -> Option:
-    return next(option for option in TABLE if option.name == name)
-
-
-def _container(config: pytest.Config, raw: Mapping[str, Any]) -> dict[str, str]:
-    """The image and the runtime that is there for it. Without an image nobody needs the runtime."""
-    from pytest_flagperf.launch import runtimes
-
-    name = raw.get("container_runtime")
-    if name not in (None, *runtimes.RUNTIMES):
-        raise pytest.UsageError(f"--container-runtime: {name!r} is not one of {', '.join(runtimes.RUNTIMES)}")
-    if "container" not in raw:
-        return {"container_runtime": name} if name else {}
-    runtime, image = runtimes.find(name), runtimes.check_name(raw["container"])
-    return {
-        "container": str(_base(config, "container") / image) if runtime == "apptainer" else image,
-        "container_runtime": runtime,
-    }
-
-
-def _interpreters(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Framework → interpreter; with a container one of its image, which cannot be looked at from here."""
-    from pytest_flagperf import words
-
-    pairs = _pairs(raw, "python", words.FRAMEWORKS)
-    return pairs if "container" in raw else {name: _interpreter(path) for name, path in pairs.items()}
-
-
-def _interpreter(text: str) -> str:
-    path = Path(text).expanduser()
-    if not (path.is_file() and os.access(path, os.X_OK)):
-        raise pytest.UsageError(f"--python: {text} is not an executable file")
-    # Not resolved: a virtual environment's python is a link, and resolving it would leave the environment.
-    return str(path.absolute())

@@ -48,6 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Controller(config), "flagperf-controller")
         if config.pluginmanager.hasplugin("xdist"):
             config.pluginmanager.register(_Distributed(), "flagperf-xdist")
+        if config.pluginmanager.hasplugin("html") and config.getoption("htmlpath", None):
+            from pytest_flagperf.reports import pytest_html
+
+            # After the controller's, so that it sees a test's properties before they may be moved elsewhere.
+            config.pluginmanager.register(pytest_html.Columns(config), "flagperf-pytest-html")
     if options.is_any_given(config):
         start(config)
 
@@ -119,14 +124,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     return done
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
     if words.SESSION in config.stash:
         from pytest_flagperf import collection
 
         collection.check_marker_expression(config, config.stash[words.SESSION], items)
         if hasattr(config, "workerinput"):
             collection.order_for_packing(config.stash[words.SESSION], items)
+    yield
+    # After -m, -k and whatever else selects. Where a module could not be collected, pytest says that.
+    if words.SESSION in config.stash and not session.testsfailed:
+        from pytest_flagperf import targets
+
+        targets.check(config, config.stash[words.SESSION], items)
 
 
 class _Controller:
@@ -161,7 +174,7 @@ class _Controller:
         return done
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if self.directories or self.operators:
             from pytest_flagperf import reports
             from pytest_flagperf.errors import FlagPerfError
@@ -171,8 +184,21 @@ class _Controller:
             except (OSError, FlagPerfError) as error:
                 # The tests have run: what they found is reported all the same.
                 self.problem = f"flagperf: the session's files are incomplete: {error}"
+            self._report(session, int(exitstatus))
         elif words.SESSION in self.config.stash and self.config.stash[words.SESSION].options.html is not None:
             self.problem = "flagperf: no case has a result, so there is no report"
+
+    def _report(self, session: pytest.Session, exitstatus: int) -> None:
+        """The HTML report, where one is asked for: a session that owes it is not well."""
+        from pytest_flagperf import reports
+        from pytest_flagperf.errors import FlagPerfError
+
+        try:
+            reports.write_html(self.config, self.directories, self.operators, exitstatus)
+        except (OSError, FlagPerfError) as error:
+            said = f"flagperf: --flagperf-html: {error}"
+            self.problem = f"{self.problem}\n{said}" if self.problem else said
+            session.exitstatus = exitstatus or pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -184,7 +210,8 @@ class _Controller:
             from pytest_flagperf.operators import table
 
             table.summarize(terminalreporter, self.operators)
-            terminal.summarize_operators(terminalreporter, table.read(self.operators))
+            session = next(iter(self.operators.values())).parent.parent
+            terminal.summarize_operators(terminalreporter, table.read(self.operators), session)
         if self.problem:
             terminalreporter.write_line(self.problem, red=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -31,6 +30,7 @@ from pytest_flagperf.case import ModelCase
 from pytest_flagperf.devices import probe
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices import visible
+from pytest_flagperf.devices.files import digest
 from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.engines import Seen
 from pytest_flagperf.errors import ConfigurationError
@@ -127,13 +127,7 @@ class Session:
     @cached_property
     def vendor_file(self) -> dict[str, str]:
         """Which vendor file is in force: its path, and a digest of it and of the modules that it names."""
-        vendor = self.vendor
-        named = [probe.library for probe in vendor.probe] + [output.parser for output in vendor.output.values()]
-        files = ["vendor.toml", *sorted({text.partition(":")[0] for text in named if text})]
-        digest = hashlib.sha256()
-        for name in files:
-            digest.update(name.encode() + b"\0" + (vendor.directory / name).read_bytes())
-        return {"path": str(vendor.directory / "vendor.toml"), "sha256": digest.hexdigest()}
+        return {"path": str(self.vendor.directory / "vendor.toml"), "sha256": digest(self.vendor)}
 
     @cached_property
     def vendor_deviations(self) -> tuple[str, ...]:
@@ -307,7 +301,8 @@ class Session:
             if not value or origin == "ini file" or option.name in options.OF_SESSION:
                 continue
             for one in value if isinstance(value, list) else [value]:
-                command.append(f"{option.flag}={one}")
+                if option.name != "target" or _has_target(item, one):
+                    command.append(f"{option.flag}={one}")
         return command
 
     @property
@@ -332,6 +327,8 @@ class Session:
             "time_started": time.time(),
             "command": mask_arguments(("pytest", *map(str, self.config.invocation_params.args))),
             "options": dict(self.options.explicit),
+            "rounds": self.options.rounds,
+            **({"baseline": str(self.options.baseline)} if self.options.baseline is not None else {}),
             "versions": facts.versions(),
             "vendor": self.vendor.name,
             "vendor_file": self.vendor_file,
@@ -352,6 +349,12 @@ def _needed(arguments: Iterable[Any]) -> list[str]:
         elif argument.startswith(("--rootdir=", "--config-file=", "-pno:")) or re.match(r"-[pc]\S", argument):
             found.append(argument)
     return found
+
+
+def _has_target(item: pytest.Item, given: str) -> bool:
+    """Whether a ``METRIC=VALUE`` changes the test's case: for a case that lacks the target it is an error."""
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    return given.partition("=")[0] in {target.metric for target in getattr(case, "targets", ())}
 
 
 def masked_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pathlib import PurePosixPath
@@ -28,7 +29,8 @@ class SessionFiles:
     """What a session left on disk.
 
     ``results`` holds the last Result of each test, models before operators, and ``files`` the file that each is from.
-    ``unfinished`` are the rounds that started and did not end; ``problems`` says in words what could not be read.
+    ``unfinished`` are the rounds that started and did not end, and the operators that look changed and were not yet
+    measured again; ``problems`` says in words what could not be read.
     """
 
     directory: Path
@@ -58,15 +60,17 @@ def read(directory: Path) -> SessionFiles:
     problems: list[str] = []
     description = _description(directory, problems)
     found: dict[str, tuple[Result, Path]] = {}
+    lines: dict[str, list[Result]] = {}
     for path in paths:
         for number, result in enumerate(results_of(path, problems)):
             found[result.case.node_id or f"{path}:{number}"] = (result, path)
+            lines.setdefault(result.case.node_id, []).append(result)
     return SessionFiles(
         directory,
         str(description.get("session") or directory.name),
         description,
         tuple(result for result, _ in found.values()),
-        _unfinished(directory, problems),
+        (*_unfinished(directory, problems), *_measured_once(lines)),
         tuple(problems),
         tuple(path for _, path in found.values()),
     )
@@ -102,6 +106,11 @@ def ledger(directory: Path) -> list[dict[str, Any]]:
     except OSError:
         # ``SessionFiles.problems`` says so.
         return []
+
+
+def unfinished(directory: Path) -> tuple[str, ...]:
+    """``SessionFiles.unfinished`` of a session, or of one case's directory."""
+    return (*_unfinished(directory, []), *_measured_once(operator_lines(directory)))
 
 
 def round_directory(session: SessionFiles, result: Result, one: RoundResult) -> Path:
@@ -150,7 +159,7 @@ def model_files(directory: Path) -> list[Path]:
 def operator_files(directory: Path) -> list[Path]:
     """The ``results.jsonl`` of a session, one for each of its processes, or the one of a process' directory."""
     found = [*directory.glob(f"operators/*/{results.RESULTS}"), *directory.glob(results.RESULTS)]
-    return sorted(found, key=lambda path: (path.stat().st_mtime, str(path)))
+    return sorted(found, key=lambda path: (path.stat().st_mtime, len(str(path)), str(path)))  # gw10 after gw2
 
 
 def results_of(path: Path, problems: list[str]) -> Iterator[Result]:
@@ -173,6 +182,27 @@ def results_of(path: Path, problems: list[str]) -> Iterator[Result]:
             yield msgspec.json.decode(line, type=Result)
         except results.UNDECODABLE as error:
             problems.append(f"{path}, line {number} cannot be read as a result: {error}")
+
+
+def operator_lines(directory: Path) -> dict[str, list[Result]]:
+    """Test → every result of its operator, in the order they were written: the measurements of one problem."""
+    found: dict[str, list[Result]] = {}
+    for path in operator_files(directory):
+        for one in results_of(path, []):
+            found.setdefault(one.case.node_id, []).append(one)
+    return found
+
+
+def _measured_once(lines: Mapping[str, Sequence[Result]]) -> list[str]:
+    """Operators whose only word is that they look changed: the measurement that is to tell is missing."""
+    # It needs this module.
+    from pytest_flagperf.judging import compare
+
+    return [
+        f"{every[-1].case.id} measurement 2, without which it is not {every[-1].verdict}"
+        for every in lines.values()
+        if next(filter(compare.alarming, every), None) is every[-1]
+    ]
 
 
 def _in_order(name: str) -> tuple[str, int]:

@@ -108,7 +108,7 @@ def make(
     results.write_json(session / "session.json", description)
     files = write_vendor(root / "vendors")
     known = vendors.load(files / "acme" / "vendor.toml")
-    told = {"path": str(files / "acme" / "vendor.toml"), "sha256": recorded.digest(known)}
+    told = {"path": str(files / "acme" / "vendor.toml"), "sha256": vendor_files.digest(known)}
     rounds = tuple(zip(speeds, qualities or [0.95] * len(speeds), strict=True))
     result = _model(session, known, told, rounds, started, dict(stack or STACK))
     info = msgspec.structs.replace(result.case, vendor=vendor, chip=chip)

@@ -334,7 +334,7 @@ def test_a_bundle_without_a_manifest_that_can_be_read_is_told(bundle, tmp_path, 
 # --- what is packed
 
 
-def test_links_and_sockets_are_left_out_and_told(tmp_path, capsys):
+def test_links_and_sockets_are_left_out_and_told(tmp_path, capsys, monkeypatch):
     session = made_session.make(tmp_path)
     secret = tmp_path / "secret"
     secret.mkdir()
@@ -343,7 +343,8 @@ def test_links_and_sockets_are_left_out_and_told(tmp_path, capsys):
     (session / "directory").symlink_to(secret)
     os.mkfifo(session / "fifo")
     with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(session / "socket"))
+        monkeypatch.chdir(session)  # the name of a socket has room for 107 bytes
+        one.bind("socket")
     assert main(["bundle", str(session), "--output", str(tmp_path / "b.tar.gz")]) == 0
     told = capsys.readouterr().err
     names = contents(tmp_path / "b.tar.gz")

@@ -6,12 +6,18 @@ import json
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from pytest_flagperf import __version__
 from pytest_flagperf import result as results
 from pytest_flagperf.cli import main
+from pytest_flagperf.judging.derived import Derived
+from pytest_flagperf.judging.derived import RequirementResult
+from pytest_flagperf.judging.derived import write
+from pytest_flagperf.result import ComparisonResult
 from tests.conftest import ROOT
+from tests.reports.html_sessions import operator
 from tests.test_result import make
 
 
@@ -57,6 +63,33 @@ def test_show_says_so_where_something_is_not_well(session_directory, capsys):
     path.write_text("{")
     assert main(["show", str(session_directory)]) == 1
     assert "result.json cannot be read as a result" in capsys.readouterr().err
+
+
+def test_show_tells_a_requirement_that_is_not_met_and_is_not_well(session_directory, capsys):
+    held = RequirementResult("amp_speedup>=1", met=True, found=1)
+    missed = RequirementResult("scaling_efficiency>=0.9", met=False, found=2, missed=["toy 1x2: 0.8"])
+    write(session_directory, Derived([], requirements=[held, missed]))
+    assert main(["show", str(session_directory)]) == 1
+    out = capsys.readouterr().out
+    assert "verdicts: 1 passed, 1 requirement not met\n" in out
+    assert "required, met: amp_speedup>=1\n" in out
+    assert "required, not met: scaling_efficiency>=0.9 does not hold in 1 of 2 cases\n  toy 1x2: 0.8\n" in out
+    assert main(["show", "--json", str(session_directory)]) == 1
+    write(session_directory, Derived([], requirements=[held]))
+    assert main(["show", str(session_directory)]) == 0
+
+
+def test_show_says_why_results_of_models_and_operators_are_not_comparable(session_directory, capsys):
+    other = ComparisonResult("p_train", "not comparable", 90.0, reasons=["vendor was 'nvidia', is 'cpu'"])
+    toy = msgspec.structs.replace(make(session_directory), verdict="not comparable", comparisons=[other])
+    results.write_result(session_directory / "toy-convergence", toy)
+    worker = results.Results(session_directory / "operators" / "main")
+    worker.append(operator(1, "not comparable", comparisons=[other]))
+    worker.close()
+    assert main(["show", str(session_directory)]) == 0
+    out = capsys.readouterr().out
+    assert "not comparable: vendor was 'nvidia', is 'cpu' (toy convergence)\n" in out
+    assert "not comparable: vendor was 'nvidia', is 'cpu' (gemm-train-fp32-fwd-m128-n16-k64-nt)\n" in out
 
 
 def test_show_names_the_rounds_that_never_ended(session_directory, capsys):

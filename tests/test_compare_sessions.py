@@ -21,6 +21,7 @@ from tests.made_session import CASE
 
 STEADY = (1.0, 1.01, 0.99, 1.005, 0.995)
 SLOW = tuple(0.85 * speed for speed in STEADY)
+NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
 
 
 @pytest.fixture
@@ -170,3 +171,64 @@ def test_a_file_that_is_no_baseline_is_bad_usage(make, tmp_path, capsys):
         main(["compare", str(path), make("a")])
     assert usage.value.code == 2
     assert "A1.toml" in capsys.readouterr().err
+
+
+def test_json_tells_by_what_a_metric_was_judged(make, capsys):
+    a, b = make("a"), make("b", speeds=SLOW)
+    row = next(one for one in compared(capsys, a, b)["comparisons"] if one["metric"] == "p_train")
+    low, high = row["interval"]
+    assert low < row["change"] < high < 0
+    assert row["tolerance"] == 0.05
+    assert "99 % interval" in row["method"]
+    assert [len(row["samples"][side]) for side in ("a", "b")] == [5, 5]
+    assert row["b"] == pytest.approx(sum(sorted(row["samples"]["b"])[1:-1]) / 3), "five rounds: the olympic mean"
+
+
+def test_what_is_inconclusive_says_why(make, capsys):
+    a = make("a", speeds=NOISY)
+    row = next(one for one in compared(capsys, a, a)["comparisons"] if one["metric"] == "p_train")
+    assert row["verdict"] == "inconclusive"
+    assert row["reasons"][0].startswith("a loss of more than 5 % is not excluded: interval -")
+    assert main(["compare", a, a]) == 0
+    captured = capsys.readouterr()
+    assert "a loss of more than 5 % is not excluded" in captured.out
+    assert "A and B are the same session" in captured.err
+    one, slow = make("c", speeds=(1.0,)), make("d", speeds=(0.5,))
+    row = next(found for found in compared(capsys, one, slow)["comparisons"] if found["metric"] == "p_train")
+    assert row["reasons"] == [
+        "a loss of more than 5 %, and 1 new and 1 stored samples of 1 session are too few for an interval"
+    ]
+
+
+def test_a_metric_that_nobody_knows_is_bad_usage_and_one_of_a_suites_own_is_judged(make, capsys):
+    def own(result: results.Result) -> results.Result:
+        value = msgspec.structs.replace(result.metrics["p_train"], value=3.0, unit="1/J")
+        found = {**result.metrics, "tokens_per_joule": value}
+        return msgspec.structs.replace(result, metrics=found)
+
+    a = make("a", change=own)
+    assert verdicts(compared(capsys, a, a, "--metric", "tokens_per_joule")) == {"tokens_per_joule": "passed"}
+    with pytest.raises(SystemExit) as usage:
+        main(["compare", a, a, "--metric", "nope"])
+    assert usage.value.code == 2
+    assert "there is no metric 'nope'; flagperf metrics lists those there are" in capsys.readouterr().err
+
+
+def test_a_gate_does_not_pass_because_a_case_is_missing(make, capsys):
+    whole, part = make("a", operators=True), make("b")
+    assert main(["compare", whole, part, "--fail-on-regression"]) == 1
+    assert "B did not measure what A did: gemm-train-fp32-fwd-m1024" in capsys.readouterr().err
+    assert main(["compare", whole, part, "--fail-on-regression", "--missing=ok"]) == 0
+    # What is looked at is there, and what B has beside it is nobody's loss.
+    assert main(["compare", whole, part, "--fail-on-regression", "--case", CASE]) == 0
+    assert main(["compare", part, whole, "--fail-on-regression"]) == 0
+    assert main(["compare", whole, part]) == 0
+
+
+def test_a_case_that_b_does_not_support_any_more_is_missing_too(make, capsys):
+    def unsupported(result: results.Result) -> results.Result:
+        return msgspec.structs.replace(result, verdict="unsupported", metrics={})
+
+    a, b = make("a", operators=True), make("b", operators=True, change=unsupported)
+    assert main(["compare", a, b, "--fail-on-regression"]) == 1
+    assert f"B did not measure what A did: {CASE}" in capsys.readouterr().err

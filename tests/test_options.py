@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,17 +12,23 @@ import pytest
 
 from pytest_flagperf import collection
 from pytest_flagperf import launching
+from pytest_flagperf import option_values
 from pytest_flagperf import options
+from pytest_flagperf import plugin
+from pytest_flagperf import result as results
+from pytest_flagperf import targets
 from pytest_flagperf import words
 from pytest_flagperf.case import Topology
 from pytest_flagperf.judging.requirements import Requirement
 from pytest_flagperf.operators import published
+from pytest_flagperf.reports import html
 from pytest_flagperf.reports import terminal
 from tests.conftest import ROOT
+from tests.test_result import make as make_result
 
 
 # Imported here once: pytester forgets what a session of its own imports, and msgspec then misses its modules.
-PLUGIN = (collection, launching, published, terminal)
+PLUGIN = (collection, html, launching, published, targets, terminal)
 
 TOY = ROOT / "tests" / "data" / "flagperf" / "toy_suite.py"
 USAGE_ERROR = pytest.ExitCode.USAGE_ERROR
@@ -109,7 +116,12 @@ TRIPLES = [
         tuple((Requirement("amp_speedup", ">=", bound),) for bound in (1, 2, 3)),
     ),
     ("resume", ("/a", "/b", "/c"), "resume", (Path("/a"), Path("/b"), Path("/c"))),
-    ("flagperf-html", ("/a.html", "/b.html", "/c.html"), "html", tuple(Path(f"/{x}.html") for x in "abc")),
+    (
+        "flagperf-html",
+        ("/tmp/a.html", "/tmp/b.html", "/tmp/c.html"),
+        "html",
+        tuple(Path(f"/tmp/{x}.html") for x in "abc"),
+    ),
     ("flagperf-dir", ("/a", "/b", "/c"), "directory", (Path("/a"), Path("/b"), Path("/c"))),
     ("replay", ("/a", "/b", "/c"), "replay", (Path("/a"), Path("/b"), Path("/c"))),
 ]
@@ -224,9 +236,9 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
         ("--rounds=-1", ["--rounds: -1 is not above zero"]),
         ("--rounds=1.5", ["--rounds: '1.5' is not a whole number"]),
         ("--rounds=many", ["--rounds: 'many' is not a whole number"]),
-        ("--dataset=digits", ["--dataset: 'digits' is not written NAME=VALUE"]),
-        ("--dataset=digits=", ["--dataset: 'digits=' is not written NAME=VALUE"]),
-        ("--dataset==/data", ["--dataset: '=/data' is not written NAME=VALUE"]),
+        ("--dataset=digits", ["--dataset: 'digits' is not written NAME=PATH"]),
+        ("--dataset=digits=", ["--dataset: 'digits=' is not written NAME=PATH"]),
+        ("--dataset==/data", ["--dataset: '=/data' is not written NAME=PATH"]),
         (
             "--dataset=mnist=/data",
             ["--dataset: unknown name 'mnist'. Known: ", "digits", "imagenet2012", "criteo_kaggle"],
@@ -243,7 +255,8 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
             "--target=top9=0.5",
             ["--target: unknown name 'top9'. Known: accuracy, algbw, amp_speedup, auc", "top1, top5"],
         ),
-        ("--target=top1", ["--target: 'top1' is not written NAME=VALUE"]),
+        ("--target=top1", ["--target: 'top1' is not written METRIC=VALUE"]),
+        ("--target=auc>=2", ["--target: 'auc>=2' is not written METRIC=VALUE"]),
         ("--target=top1=high", ["--target: top1='high' is not a number"]),
         ("--target=top1=nan", ["--target: top1=nan is not a bound"]),
         ("--target=final_loss=inf", ["--target: final_loss=inf is not a bound"]),
@@ -258,8 +271,18 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_was_typed_and_in_the
         ("--on-inconclusive=retry", ["--on-inconclusive: 'retry' is not one of rerun, fail, pass"]),
         ("--max-rounds=0", ["--max-rounds: 0 is not above zero"]),
         ("--rerun-budget=soon", ["--rerun-budget: 'soon' is not a number of seconds"]),
-        ("--require=p_train>=100", ["--require: 'p_train' is no figure across cases. Known: amp_speedup, scaling"]),
+        (
+            "--require=p_train>=100",
+            [
+                "--require: 'p_train' is no figure across cases. Known: amp_speedup, scaling",
+                "write bound = … under its p_train in a baseline file, and name that with --baseline",
+            ],
+        ),
+        ("--require=tea>=100", ["--require: 'tea' is no figure across cases. Known: amp_speedup, scaling"]),
         ("--require=amp_speedup", ["--require: 'amp_speedup' is not written METRIC>=BOUND"]),
+        ("--flagperf-html=/tmp", ["--flagperf-html: /tmp is a directory: name a file in a directory you may write"]),
+        ("--flagperf-html=/dev/null", ["--flagperf-html: /dev/null is no file"]),
+        (f"--flagperf-html={TOY}/new/a.html", [f"a.html cannot be written, {TOY} is no directory"]),
         ("--resume=/no/such/session", ["--resume: /no/such/session is no session"]),
         ("--replay=/no/such/directory", ["--replay: /no/such/directory is not a directory"]),
         ("--replay=.", ["holds no run: neither FlagPerf's <model>:<framework>:"]),
@@ -272,6 +295,85 @@ def test_what_is_unknown_or_malformed_is_a_usage_error_that_lists_what_exists(py
     for message in messages:
         assert message in done.stderr.str()
     assert "Traceback" not in done.stderr.str() + done.stdout.str()
+
+
+def test_a_report_that_nobody_may_write_is_refused_before_anything_runs(parsed, monkeypatch, tmp_path):
+    monkeypatch.setattr(option_values.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(pytest.UsageError, match=f"new/a.html cannot be written, {tmp_path} is not writable"):
+        parsed(f"--flagperf-html={tmp_path}/new/a.html")
+    assert parsed(f"--flagperf-html={tmp_path.parent}/a.html").html == tmp_path.parent / "a.html"
+
+
+def test_a_report_that_could_not_be_written_is_told_as_that_and_fails_the_session(pytester):
+    session = pytester.mkdir("session")
+    results.write_json(session / "session.json", {"session": "session"})
+    (session / "toy").mkdir()
+    results.write_result(session / "toy", make_result(session))
+    # The way is barred while the test runs.
+    pytester.makepyfile(
+        f"""
+        def test_it(record_property):
+            record_property({plugin.DIRECTORY_PROPERTY!r}, {str(session / "toy")!r})
+            open("reports", "w").close()
+        """
+    )
+    done = pytester.runpytest_inprocess("--flagperf-html=reports/a.html")
+    done.assert_outcomes(passed=1)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    done.stdout.fnmatch_lines(["flagperf: --flagperf-html: the report cannot be written to */reports/a.html: *"])
+    done.stdout.no_fnmatch_line("*files are incomplete*")
+    assert json.loads((session / "session.json").read_text())["exit_status"] == 1
+
+
+@pytest.fixture
+def two_models(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suites of ``toy``, whose target is top1, and ``wide``, whose target is auc. No framework is needed."""
+    monkeypatch.delenv("FLAGPERF_DATA_ROOT")
+    monkeypatch.setenv("FLAGPERF_PYTHON", f"pytorch={HERE}")
+    text = TOY.read_text()
+    wide = text.replace('"toy"', '"wide"').replace('"top1"', '"auc"')
+    pytester.makepyfile(test_toy=text, test_wide=wide)
+
+
+@pytest.mark.usefixtures("two_models")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target=p_train=1e6"], "no selected case has p_train as a target; they have auc, top1"),
+        (["--target=top1=0.5", "-m", "wide"], "no selected case has top1 as a target; they have auc"),
+        (["--target=auc=0.5", "--target=top5=0.5", "test_wide.py"], "no selected case has top5 as a target"),
+        (["--target=auc=0.5", "-k", "toy"], "no selected case has auc as a target; they have top1"),
+        (["--target=auc=0.5", "-k", "toy", "--collect-only"], "no selected case has auc as a target; they have top1"),
+    ],
+)
+def test_a_target_that_no_selected_case_has_is_a_usage_error_that_lists_what_they_have(pytester, arguments, message):
+    done = pytester.runpytest_inprocess(*arguments)
+    assert done.ret == USAGE_ERROR
+    assert f"--target: {message}" in done.stderr.str()
+    assert "passed" not in done.stdout.str()
+
+
+@pytest.mark.usefixtures("two_models")
+def test_a_target_that_some_of_the_cases_have_is_theirs_and_a_standing_one_may_fit_none(pytester):
+    assert pytester.runpytest_inprocess("--target=auc=0.5", "--framework=pytorch").ret == 0
+    pytester.makeini("[pytest]\nflagperf_target = top1=0.5\n")
+    assert pytester.runpytest_inprocess("-m", "wide", "--framework=pytorch").ret == 0
+
+
+@pytest.mark.usefixtures("two_models")
+def test_where_a_module_cannot_be_collected_a_target_may_be_its(pytester):
+    pytester.makepyfile(test_broken="import no_such_module")
+    done = pytester.runpytest_inprocess("--target=top5=0.5")
+    assert done.ret == pytest.ExitCode.INTERRUPTED
+    done.stdout.fnmatch_lines(["*No module named 'no_such_module'"])
+
+
+@pytest.mark.usefixtures("two_models")
+def test_under_xdist_a_target_that_no_case_has_is_the_same_usage_error(pytester):
+    done = pytester.runpytest_subprocess("-n", "2", "--target=top1=0.5", "-m", "wide")
+    assert done.ret == USAGE_ERROR
+    assert "--target: no selected case has top1 as a target; they have auc" in done.stderr.str()
+    assert "INTERNALERROR" not in done.stdout.str() + done.stderr.str()
 
 
 @pytest.mark.parametrize("source", ["ini", "environment"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -74,6 +75,15 @@ def test_session_json_says_what_ran_where_and_holds_no_secret(opened, monkeypatc
     assert document["command"][0] == "pytest"
 
 
+@pytest.mark.parametrize(("given", "kept"), [("A1.toml", True), ("none", False), (None, False)])
+def test_session_json_says_how_many_rounds_were_asked_for_and_beside_which_baseline(opened, pytester, given, kept):
+    path = pytester.makefile(".toml", A1='schema_version = 1\nvendor = "cpu"\n')
+    made = opened("--vendor=cpu", "--rounds=3", *([f"--baseline={given}"] if given else []))
+    document = json.loads((made.open() / "session.json").read_text())
+    assert document["rounds"] == 3
+    assert document.get("baseline") == (str(path) if kept else None)
+
+
 def test_a_case_that_runs_twice_gets_a_second_directory(opened):
     made = opened("--vendor=cpu")
     first, second = made.case_directory("toy"), made.case_directory("toy")
@@ -114,6 +124,20 @@ def test_the_rerun_command_keeps_what_changes_the_test_and_leaves_the_ini_file_t
         "--dataset=flights=/data/b",
         "--flagperf-timeout=60",
     }
+
+
+def test_the_rerun_command_has_the_targets_of_its_case_alone_for_another_would_be_an_error(
+    pytester, opened, monkeypatch
+):
+    from tests.conftest import ROOT
+
+    monkeypatch.setenv("FLAGPERF_PYTHON", f"pytorch={sys.executable}")
+    text = (ROOT / "tests" / "data" / "flagperf" / "toy_suite.py").read_text()
+    made = opened("--target=top1=0.5", "--target=auc=0.7")
+    item = pytester.getitems(text)[0]
+    command = made.rerun(item)
+    assert "--target=top1=0.5" in command
+    assert "--target=auc=0.7" not in command
 
 
 def test_frameworks_are_those_installed_and_all_where_none_is(opened, monkeypatch):

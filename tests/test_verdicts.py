@@ -1,7 +1,7 @@
 """Every verdict, in every output: JUnit, Allure, HTML, ``result.json``, the terminal and the exit code agree.
 
-One table. Each row is a case of its own; all rows of a mode run in two sessions, one of what ends well and one of what
-does not, so that the exit code is a row's too.
+One table. Each row is a case of its own, of a model or (``tests/operators/judged_suite.py``) an operator; all rows of a
+mode run in two sessions, one of what ends well and one of what does not, so that the exit code is a row's too.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pytest_flagperf.reports import html
+from pytest_flagperf.result import read_results
 from tests.conftest import ROOT
+from tests.operators import judged_suite as operators
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.pytorch]
@@ -146,6 +150,10 @@ CONFTEST = """
 import pytest
 from _pytest.runner import runtestprotocol
 
+from pytest_flagperf.operators import pool
+
+pool.ENTRY = {ENTRY!r}
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item, nextitem):
@@ -173,7 +181,8 @@ class Outputs:
         self.directory = directory
         self.codes, self.texts = {}, {}
         for well in (True, False):
-            modules = [f"suite/test_{name}.py" for name, row in ROWS.items() if row.ends_well is well]
+            names = [*(name for name, row in ROWS.items() if row.ends_well is well), f"operators_{well}"]
+            modules = [f"suite/test_{name}.py" for name in names]
             command = [sys.executable, "-m", "pytest", *modules, "-p", "no:cacheprovider", "-rA", *options]
             done = subprocess.run(
                 [
@@ -186,10 +195,15 @@ class Outputs:
                     *([f"--flagperf-html=report-{well}.html"] if JINJA else []),
                 ],
                 cwd=directory,
-                env={**os.environ, "FLAGPERF_DATA_ROOT": str(data_root), "SEEN": str(directory / "seen")},
+                env={
+                    **os.environ,
+                    "FLAGPERF_DATA_ROOT": str(data_root),
+                    "SEEN": str(directory / "seen"),
+                    "ORDERS": str(directory / "orders.json"),
+                },
                 capture_output=True,
                 text=True,
-                timeout=300,
+                timeout=600,
                 check=False,
             )
             self.codes[well], self.texts[well] = done.returncode, done.stdout + done.stderr
@@ -202,16 +216,24 @@ class Outputs:
         found = sorted(self.directory.glob(f"results-*/*/row_{name}-*/result.json"))
         return json.loads(found[-1].read_text()) if found else None
 
-    def testcase(self, name: str) -> ElementTree.Element:
-        root = ElementTree.parse(self.directory / f"junit-{ROWS[name].ends_well}.xml").getroot()
-        (found,) = [case for case in root.iter("testcase") if case.get("name", "").startswith(f"test_{name}[")]
+    def operator(self, size: int) -> dict[str, Any]:
+        """The last line of a problem in the ``results.jsonl`` of the process that measured it."""
+        well = operators.ROWS[size].ends_well
+        files = (self.directory / f"results-{well}").glob("*/operators/*/results.jsonl")
+        every = [msgspec.to_builtins(one) for path in files for one in read_results(path)]
+        (found,) = [one for one in every if one["case"]["id"] == operators.case_id(size)]
+        return dict(found)
+
+    def testcase(self, name: str, *, well: bool) -> ElementTree.Element:
+        """The test whose name holds this."""
+        root = ElementTree.parse(self.directory / f"junit-{well}.xml").getroot()
+        (found,) = [case for case in root.iter("testcase") if name in case.get("name", "")]
         return found
 
-    def allure(self, name: str) -> dict[str, Any]:
+    def allure(self, name: str, *, well: bool) -> dict[str, Any]:
         """The last attempt's."""
-        paths = (self.directory / f"allure-{ROWS[name].ends_well}").glob("*-result.json")
-        found = [json.loads(path.read_text()) for path in paths]
-        mine = [one for one in found if one["fullName"].endswith(f"#test_{name}")]
+        paths = (self.directory / f"allure-{well}").glob("*-result.json")
+        mine = [one for one in (json.loads(path.read_text()) for path in paths) if name in one["name"]]
         return max(mine, key=lambda one: one["start"])
 
 
@@ -224,7 +246,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Callab
         if mode not in made:
             directory = tmp_path_factory.mktemp(mode)
             write_suite(directory / "suite")
-            (directory / "baseline.toml").write_text(baseline())
+            (directory / "baseline.toml").write_text(baseline(), encoding="utf-8")
+            (directory / "orders.json").write_text(json.dumps(operators.THEN))
             made[mode] = Outputs(directory, MODES[mode], data_root)
         return made[mode]
 
@@ -234,7 +257,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Callab
 def write_suite(directory: Path) -> None:
     shutil.copytree(ROOT / "tests" / "suite", directory, ignore=shutil.ignore_patterns("test_*", "__pycache__"))
     (directory / "faults.py").write_text(FAULTS)
-    (directory / "conftest.py").write_text(CONFTEST)
+    (directory / "conftest.py").write_text(CONFTEST.format(ENTRY=operators.ENTRY))
+    for well in (True, False):
+        sizes = tuple(size for size, row in operators.ROWS.items() if row.ends_well is well)
+        (directory / f"test_operators_{well}.py").write_text(operators.SUITE.format(sizes=sizes))
     for name, row in ROWS.items():
         (directory / f"test_{name}.py").write_text(MODULE.format(name=name, row=row))
 
@@ -268,20 +294,41 @@ tolerance = {row.tolerance}
             # One sample beside one tells little; six sessions decide.
             count = 6 if row.verdict in ("improved", "regressed") else 1
             parts += [f"before{number} = [{row.baseline * (1 + number / 1000)}]\n" for number in range(count)]
-    return "".join(parts)
+    return "".join([*parts, operators.cases()])
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ROWS)
 def test_every_output_tells_the_same_of_a_case(name: str, mode: str, outputs: Callable[[str], Outputs]) -> None:
     row, said = ROWS[name], outputs(mode)
-    result, case, allure = said.result(name), said.testcase(name), said.allure(name)
-    text = said.texts[row.ends_well]
-    assert said.codes[row.ends_well] == (0 if row.ends_well else 1), text
+    result, text = said.result(name), said.texts[row.ends_well]
+    agree(said, row, result, f"test_{name}[")
+    if result is None:
+        return
+    (line,) = [
+        line for line in text.splitlines() if line.startswith(f"row_{name} convergence [pytorch-fp32-1x1-lite] cpu ")
+    ]
+    is_error = result["error"] is not None
+    assert line.rstrip().endswith(f"invalid: {row.error}" if is_error else row.verdict)
 
-    assert [child.tag for child in case if child.tag not in ("properties", "system-out", "system-err")] == (
-        [row.junit] if row.junit else []
-    )
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", operators.ROWS)
+def test_every_output_tells_the_same_of_an_operator(size: int, mode: str, outputs: Callable[[str], Outputs]) -> None:
+    row, said = operators.ROWS[size], outputs(mode)
+    result, text = said.operator(size), said.texts[row.ends_well]
+    agree(said, row, result, f"-m{size}-n64-")
+    assert {one["metric"]: one["verdict"] for one in result["comparisons"]} == row.compared
+    (line,) = [line for line in text.splitlines() if line.split()[:3] == [str(size), "64", "64"]]
+    assert (f" invalid: {row.error}" if row.verdict == "invalid" else f" {row.verdict}") in line
+
+
+def agree(said: Outputs, row: Row | operators.Row, result: dict[str, Any] | None, name: str) -> None:
+    """The exit code, JUnit and Allure say what the row does and the result."""
+    case, allure = said.testcase(name, well=row.ends_well), said.allure(name, well=row.ends_well)
+    assert said.codes[row.ends_well] == (0 if row.ends_well else 1), said.texts[row.ends_well]
+    ended = [child for child in case if child.tag not in ("properties", "system-out", "system-err")]
+    assert [child.tag for child in ended] == ([row.junit] if row.junit else [])
     assert allure["status"] == row.allure
     if row.verdict is None:
         assert result is None
@@ -294,16 +341,8 @@ def test_every_output_tells_the_same_of_a_case(name: str, mode: str, outputs: Ca
     assert told["flagperf.verdict"] == row.verdict
     assert f"**{row.verdict}**" in allure["description"]
     assert {"name": "verdict", "value": row.verdict} in allure["labels"]
-
-    (line,) = [
-        line for line in text.splitlines() if line.startswith(f"row_{name} convergence [pytorch-fp32-1x1-lite] cpu ")
-    ]
-    is_error = result["error"] is not None
-    assert line.rstrip().endswith(f"invalid: {row.error}" if is_error else row.verdict)
     if row.error:
-        child = case.find(row.junit)
-        assert child is not None
-        assert row.error in (child.get("message") or "") + (child.text or "")
+        assert row.error in (ended[0].get("message") or "") + (ended[0].text or "")
         assert row.error in allure["statusDetails"]["message"]
     for one in result["comparisons"]:
         assert told[f"flagperf.comparison.{one['metric']}"] == one["verdict"]
@@ -317,7 +356,9 @@ def test_the_report_for_reviewers_tells_the_same(mode: str, outputs: Callable[[s
     said = outputs(mode)
     told = html.data(said.sessions())
     expected = {f"row_{name}-{CASE}": row.verdict for name, row in ROWS.items() if row.verdict is not None}
-    assert {case["id"]: case["verdict"] for case in told["cases"]} == expected
+    expected |= {operators.case_id(size): row.verdict for size, row in operators.ROWS.items()}
+    shown = [*told["cases"], *(row for family in told["families"] for row in family["rows"])]
+    assert {one["id"]: one["verdict"] for one in shown} == expected
     assert sum(told["counts"].values()) == len(expected)
     assert {name for name, count in told["counts"].items() if count} == set(expected.values())
 
@@ -334,19 +375,20 @@ def test_the_page_that_the_session_writes_has_every_case_and_its_verdict(
         for name, row in ROWS.items():
             if row.ends_well is well and row.verdict is not None:
                 assert f"row_{name}" in page
+        assert all((operators.case_id(size) in page) is (one.ends_well is well) for size, one in operators.ROWS.items())
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_terminal_counts_the_verdicts(mode: str, outputs: Callable[[str], Outputs]) -> None:
     said = outputs(mode)
     for well in (True, False):
-        counts: dict[str, int] = {}
-        for row in ROWS.values():
-            if row.ends_well is well and row.verdict is not None:
-                counts[row.verdict] = counts.get(row.verdict, 0) + 1
-        (line,) = [line for line in said.texts[well].splitlines() if line.startswith("verdicts: ")]
-        told = dict(part.split(" ", 1)[::-1] for part in line.removeprefix("verdicts: ").split(", "))
-        assert told == {verdict: str(count) for verdict, count in counts.items()}
+        of_models = Counter(row.verdict for row in ROWS.values() if row.ends_well is well and row.verdict)
+        compared = [row for row in operators.ROWS.values() if row.ends_well is well and row.compared]
+        of_operators = Counter(row.verdict for row in compared)
+        for start, counts in (("verdicts: ", of_models), ("beside the baseline, verdicts: ", of_operators)):
+            (line,) = [line for line in said.texts[well].splitlines() if line.startswith(start)]
+            told = dict(part.split(" ", 1)[::-1] for part in line.removeprefix(start).split(", "))
+            assert told == {verdict: str(count) for verdict, count in counts.items()}
 
 
 @pytest.mark.parametrize("mode", MODES)

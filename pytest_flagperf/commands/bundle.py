@@ -23,8 +23,8 @@ def run(chosen: argparse.Namespace) -> int:
     from pytest_flagperf.commands import verify
     from pytest_flagperf.reports.progress import printable
 
-    if chosen.output is not None and not chosen.output.resolve().parent.is_dir():
-        chosen.misused(f"--output: {chosen.output.resolve().parent} is not a directory")
+    if chosen.output is not None:
+        _make_room(chosen)
     bundle = bundles.make(chosen.session, chosen.output)
     # What was packed is judged, as it will be: with the vendor files that it brings and no others' paths.
     outcome = verify.of_bundle(bundle.path)
@@ -39,3 +39,22 @@ def run(chosen: argparse.Namespace) -> int:
         print("flagperf verify will object to this bundle: see above", file=sys.stderr)
         return 1
     return 0
+
+
+def _make_room(chosen: argparse.Namespace) -> None:
+    """The directory of the archive, but for one within the session, which is to be refused with nothing left in it.
+
+    Raises ``ReplayError`` where it cannot be made.
+    """
+    from pytest_flagperf import sessions
+    from pytest_flagperf.errors import ReplayError
+
+    output = chosen.output.resolve()
+    if output.is_dir():
+        chosen.misused(f"--output: {chosen.output} is a directory: name the file, which need not exist yet")
+    if output.is_relative_to(chosen.session.resolve()) or not sessions.is_session(chosen.session):
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReplayError(f"the bundle {chosen.output} cannot be written: {error}") from error

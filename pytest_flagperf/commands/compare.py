@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -25,7 +26,11 @@ MOST_REASONS = 3
 
 @dataclass(frozen=True)
 class Row:
-    """A metric of a case in A and in B. ``change`` is B / A - 1, also where the two are not judged."""
+    """A metric of a case in A and in B. ``change`` is B / A - 1, also where the two are not judged.
+
+    ``interval`` bounds the change, ``tolerance`` is the change that does not count, ``method`` how it was judged, and
+    ``samples`` has those of ``a`` and ``b`` that it was judged by.
+    """
 
     case: str
     metric: str
@@ -35,6 +40,10 @@ class Row:
     change: float | None
     verdict: str
     reasons: tuple[str, ...] = ()
+    interval: tuple[float, float] | None = None
+    tolerance: float | None = None
+    method: str = ""
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,21 +56,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one.add_argument(
         "--fail-on-regression",
         action="store_true",
-        help="exit with 1 where something regressed or failed, or nothing could be compared",
+        help="exit with 1 where something regressed or failed, B lacks a case of A, or nothing could be compared",
+    )
+    one.add_argument(
+        "--missing",
+        choices=("fail", "ok"),
+        default="fail",
+        help="with --fail-on-regression: what a case of A that B did not measure does (default: fail)",
     )
     one.add_argument("--json", action="store_true", help="print everything as JSON")
     one.set_defaults(run=run, misused=one.error)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Print the table. 1 with ``--fail-on-regression`` where something regressed or failed in B, or where nothing could
-    be compared; 2 where A or B is nothing.
+    """Print the table. 1 with ``--fail-on-regression`` where something regressed or failed in B, where B lacks a case,
+    or where nothing could be compared; 2 where A or B is nothing, or a metric that there is not was asked for.
     """
     from pytest_flagperf import sessions
     from pytest_flagperf import verdict
     from pytest_flagperf.errors import FlagPerfError
     from pytest_flagperf.judging import baselines
     from pytest_flagperf.judging import gathering
+    from pytest_flagperf.reports import trend
 
     try:
         second = sessions.read(chosen.b)
@@ -75,6 +91,7 @@ def run(chosen: argparse.Namespace) -> int:
             )
     except FlagPerfError as error:
         chosen.misused(str(error))
+    _check_metrics(chosen, [*(first.results if first is not None else ()), *second.results], baseline)
     results = [one for one in second.results if chosen.case in one.case.id]
     rows = compared(baseline, first, second, results, chosen.metric)
     apart = different(first, second, baseline)
@@ -88,6 +105,8 @@ def run(chosen: argparse.Namespace) -> int:
         print(json.dumps(_document(chosen, apart, rows, only), indent=2))
     else:
         print(_text(chosen, apart, rows, only))
+    if first is not None and first.directory == second.directory:
+        print("flagperf: A and B are the same session", file=sys.stderr)
     if not rows and not chosen.json:
         print("flagperf: A and B share no case and metric", file=sys.stderr)
     if not chosen.fail_on_regression:
@@ -96,7 +115,30 @@ def run(chosen: argparse.Namespace) -> int:
     decided = [row for row in rows if row.verdict in (verdict.PASSED, verdict.IMPROVED, verdict.INCONCLUSIVE)]
     if not amiss and not decided:
         print("flagperf: nothing was compared, so nothing is known of regressions", file=sys.stderr)
-    return 1 if amiss or not decided else 0
+    missing = _missing(baseline, results, only["a"]) if chosen.missing == "fail" else []
+    if missing:
+        names = trend.shown(", ".join(missing), trend.signs(sys.stderr.encoding))
+        print(f"flagperf: B did not measure what A did: {names}. --missing=ok lets it pass", file=sys.stderr)
+    return 1 if amiss or missing or not decided else 0
+
+
+def _check_metrics(chosen: argparse.Namespace, results: Sequence[Result], baseline: Baseline) -> None:
+    """A metric may be a suite's own, which is registered where its tests run only: A or B has it then."""
+    from pytest_flagperf import metrics
+
+    foreign = [name for name in chosen.metric if name not in metrics.known()]
+    there = {name for one in results for name in one.metrics} | {name for one in baseline.case for name in one.metric}
+    for name in foreign:
+        if name not in there:
+            chosen.misused(f"--metric: there is no metric {name!r}; flagperf metrics lists those there are")
+
+
+def _missing(baseline: Baseline, results: Sequence[Result], only: Sequence[str]) -> list[str]:
+    """The cases with figures in A that have none in B: they are not there, or not supported any more."""
+    from pytest_flagperf import verdict
+
+    gone = {one.case.id for one in results if one.verdict == verdict.UNSUPPORTED} | set(only)
+    return [one.id for one in baseline.case if one.id in gone]
 
 
 def compared(
@@ -124,6 +166,7 @@ def compared(
 
 
 def _row(result: Result, before: Result | None, one: ComparisonResult) -> Row:
+    from pytest_flagperf.judging import gathering
     from pytest_flagperf.judging import statistics
 
     known = result.metrics.get(one.metric) or (before.metrics.get(one.metric) if before is not None else None)
@@ -135,7 +178,34 @@ def _row(result: Result, before: Result | None, one: ComparisonResult) -> Row:
     if change is None and a is not None and b is not None:
         change = statistics.change(b, a)
     unit = known.unit if known is not None else ""
-    return Row(result.case.id, one.metric, unit, a, b, change, one.verdict, tuple(one.reasons))
+    return Row(
+        result.case.id,
+        one.metric,
+        unit,
+        a,
+        b,
+        change,
+        one.verdict,
+        tuple(_reasons(one)),
+        (one.interval[0], one.interval[1]) if one.interval else None,
+        one.tolerance,
+        one.method,
+        {"a": one.samples, "b": gathering.samples(result, one.metric)},
+    )
+
+
+def _reasons(one: ComparisonResult) -> list[str]:
+    """Why it is so. What is inconclusive says so by its figures only: here they are words."""
+    from pytest_flagperf import verdict
+
+    if one.verdict != verdict.INCONCLUSIVE or not one.method or one.tolerance is None:
+        return list(one.reasons)
+    beyond = f"a loss of more than {100 * one.tolerance:.3g} %"
+    if one.interval is None:
+        _, _, found = one.method.rpartition(": ")
+        return [f"{beyond}, and {found}", *one.reasons]
+    low, high = one.interval
+    return [f"{beyond} is not excluded: interval {100 * low:+.1f} .. {100 * high:+.1f} %", *one.reasons]
 
 
 def _unmeasured(result: Result, before: Result | None) -> Row:

@@ -41,7 +41,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one.add_argument("--metric", action="append", default=[], metavar="NAME", help="may be given several times, or all")
     one.add_argument("--vendor", help="only this vendor's")
     one.add_argument("--since", type=_moment, default=0.0, metavar="DATE", help="YYYY-MM-DD, or 30d for 30 days ago")
-    one.add_argument("--last", type=int, default=LAST, metavar="N", help=f"rows to print, 0 for all (default: {LAST})")
+    one.add_argument(
+        "--last", type=_rows_to_print, default=LAST, metavar="N", help=f"rows to print, 0 for all (default: {LAST})"
+    )
     one.add_argument("--json", action="store_true", help="print everything as JSON")
     one.add_argument("--csv", action="store_true", help="print a row for each figure")
     one.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart there; needs pytest-flagperf[allure]")
@@ -57,17 +59,21 @@ def run(chosen: argparse.Namespace) -> int:
 
     if not chosen.dir.is_dir():
         chosen.misused(f"--dir: {chosen.dir} is not a directory")
-    _check_metrics(chosen)
+    _check_directory(chosen, histories.DATABASE)
     with histories.History(chosen.dir.resolve() / histories.DATABASE) as history:
         if not chosen.no_update:
             _update(history, chosen)
         if chosen.prune:
             print(f"{history.asked(history.prune)} sessions that are no longer on disk are forgotten", file=sys.stderr)
-        found = [] if chosen.update or chosen.prune else history.asked(lambda: _find(history, chosen))
+        asked = not (chosen.update or chosen.prune)
+        found = history.asked(lambda: _find(history, chosen)) if asked else []
+        unknown = history.asked(lambda: _unknown(history, chosen.metric)) if asked else []
         for message in history.messages:
             print(f"flagperf: {message}", file=sys.stderr)
-    if chosen.update or chosen.prune:
+    if not asked:
         return 0
+    if unknown:
+        chosen.misused(f"--metric: {'; '.join(unknown)}")
     if not found:
         print(_nothing(chosen), file=sys.stderr)
         return 1
@@ -82,17 +88,31 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _check_metrics(chosen: argparse.Namespace) -> None:
-    from pytest_flagperf import metrics
-    from pytest_flagperf.errors import ConfigurationError
+def _check_directory(chosen: argparse.Namespace, database: str) -> None:
+    """Nothing is left behind in a directory that has nothing to do with sessions."""
+    from pytest_flagperf import sessions
 
-    for name in chosen.metric:
-        if name != "all" and name not in metrics.known():
-            try:
-                metrics.get(name)
-            except ConfigurationError as error:
-                # A suite may have a metric of its own, which is registered where its tests run only.
-                print(f"flagperf: --metric: {error}", file=sys.stderr)
+    if (chosen.dir / database).exists():
+        return
+    if sessions.is_session(chosen.dir):
+        chosen.misused(f"--dir: {chosen.dir} is one session: name the directory that it is in")
+    # Raises ReplayError where there are none.
+    sessions.find(chosen.dir)
+
+
+def _unknown(history: History, asked: Sequence[str]) -> list[str]:
+    """The metrics that are neither registered nor in the history. A suite may have one of its own, which is registered
+    where its tests run only.
+    """
+    from pytest_flagperf import metrics
+
+    foreign = [name for name in asked if name != "all" and name not in metrics.known()]
+    measured = {name for key in history.known() for name in history.metrics(key)} if foreign else ()
+    return [
+        f"there is no metric {name!r}; flagperf metrics lists those there are"
+        for name in foreign
+        if name not in measured
+    ]
 
 
 def _update(history: History, chosen: argparse.Namespace) -> None:
@@ -257,16 +277,22 @@ def _rows(series: Series, changes: list[ChangePoint]) -> Iterator[list[Any]]:
 def _write_svg(chosen: argparse.Namespace, found: Found) -> None:
     from importlib.util import find_spec
 
+    from pytest_flagperf.reports import reading
     from pytest_flagperf.reports import trend
-    from pytest_flagperf.result import write_atomically
 
     if find_spec("pygal") is None:
         chosen.misused("--svg: pygal is not installed: pip install 'pytest-flagperf[allure]'")
     if len({series.unit for series, _ in found}) > 1:
         chosen.misused("--svg: one chart shows one unit; choose with --metric")
     text = trend.as_svg([series for series, _ in found], {n: changes for n, (_, changes) in enumerate(found)})
-    write_atomically(chosen.svg, text.encode())
+    reading.write(chosen.svg, text.encode())
     print(f"wrote {chosen.svg}", file=sys.stderr)
+
+
+def _rows_to_print(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows: 0 for all, or 1 and more")
+    return int(text)
 
 
 def _moment(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ def add(commands: Commands) -> None:
     rebase.add_argument(
         "--metric", action="append", default=[], metavar="NAME", help="only this metric; may be repeated"
     )
+    rebase.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="not the session of this name; may be repeated"
+    )
     rebase.add_argument("--reason", default="", metavar="TEXT", help="why a figure may get worse; kept with its date")
     rebase.add_argument("--write", action="store_true", help="write the file (default: only show)")
     rebase.set_defaults(run=run, misused=rebase.error)
@@ -49,7 +53,7 @@ def run(chosen: argparse.Namespace) -> int:
     for name in chosen.metric:
         if name not in metrics.known():
             chosen.misused(f"--metric: there is no metric {name!r}; flagperf metrics lists those there are")
-    found = sessions.read_all(chosen.sessions)
+    found = _but(sessions.read_all(chosen.sessions), chosen)
     path = chosen.baseline or _own(found)
     old = baselines.load(path) if path.exists() else None
     wanted = merging.Wanted(chosen.case, chosen.metric, chosen.reason.strip(), time.strftime("%Y-%m-%d", time.gmtime()))
@@ -60,6 +64,9 @@ def run(chosen: argparse.Namespace) -> int:
     for line in outcome.refused:
         print(f"refused: {line}", file=sys.stderr)
     if outcome.refused:
+        rest = [one for one in found if one.name not in outcome.blamed]
+        if outcome.blamed and rest and not merging.merge(old, rest, wanted).refused:
+            print(_instead(chosen, outcome.blamed, len(rest)), file=sys.stderr)
         return 1
     if not changed(old, outcome):
         return 0
@@ -69,6 +76,32 @@ def run(chosen: argparse.Namespace) -> int:
     else:
         print("nothing was written: --write does it", file=sys.stderr)
     return 0
+
+
+def _but(found: Sequence[SessionFiles], chosen: argparse.Namespace) -> list[SessionFiles]:
+    """The sessions but for those of ``--without``."""
+    names = {one.name for one in found}
+    for name in chosen.without:
+        if name not in names:
+            chosen.misused(f"--without: there is no session {name!r} among those given")
+    kept = [one for one in found if one.name not in chosen.without]
+    if not kept:
+        chosen.misused("--without: no session is left")
+    return kept
+
+
+def _instead(chosen: argparse.Namespace, blamed: Sequence[str], left: int) -> str:
+    """What to type where the other sessions would do, so that whoever types it names what is left out."""
+    words = ["flagperf", "rebase", *map(str, chosen.sessions)]
+    for name in [*chosen.without, *blamed]:
+        words += ["--without", name]
+    words += ["--baseline", str(chosen.baseline)] if chosen.baseline is not None else []
+    words += ["--case", chosen.case] if chosen.case != "*" else []
+    for name in chosen.metric:
+        words += ["--metric", name]
+    words += ["--reason", chosen.reason] if chosen.reason else []
+    sessions = f"the other {left} sessions" if left > 1 else "the other session"
+    return f"{sessions} could be written: {shlex.join([*words, '--write'])}"
 
 
 def _own(found: Sequence[SessionFiles]) -> Path:
@@ -99,7 +132,9 @@ def report(outcome: Merge, path: Path) -> str:
     lines = [str(path)]
     if rows:
         lines.append(tabulate.tabulate(rows, headers=COLUMNS, disable_numparse=True))
-    return "\n".join([*lines, f"{len(rows)} changed, {same} as before"])
+    # Where no metric came through there is nothing to count: what is refused says why.
+    lines += [f"{len(rows)} changed, {same} as before"] if outcome.changes else []
+    return "\n".join(lines)
 
 
 def _row(change: Change) -> tuple[str, ...]:

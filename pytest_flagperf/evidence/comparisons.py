@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -15,6 +18,7 @@ from pytest_flagperf.judging import curves
 from pytest_flagperf.judging import gathering
 from pytest_flagperf.judging import kept
 from pytest_flagperf.judging.baselines import Baseline
+from pytest_flagperf.options import NO_BASELINE
 from pytest_flagperf.result import ComparisonResult
 from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
@@ -76,7 +80,7 @@ def _compared(
     # A file that was changed while the session ran leaves two of them: one has to be the one.
     tried = [_again(result, own, baseline, session, before) for baseline in found]
     again = next((one for one in tried if _verdicts(one) == _verdicts(result.comparisons)), tried[0])
-    if not told and compare.overall(verdict.PASSED, again) in _UNJUDGED and not _asked(session):
+    if not told and compare.overall(verdict.PASSED, again) in _UNJUDGED and not _asked(session, findings):
         # Nobody asked for it: a vendor's own file that does not have the case is as good as none.
         return
     follows = {one.metric: one for one in again}
@@ -109,15 +113,36 @@ def _verdicts(found: Sequence[ComparisonResult]) -> dict[str, str]:
     return {one.metric: one.verdict for one in found}
 
 
-def _asked(session: SessionFiles) -> bool:
-    options = session.description.get("options")
-    return isinstance(options, dict) and options.get("baseline") not in (None, "none")
+def _asked(session: SessionFiles, findings: Findings) -> bool:
+    """Whether ``--baseline`` named something to compare with; a note where it was given and nobody knows what."""
+    if "baseline" in session.description:
+        return True
+    origin = sessions.table(session.description, "options").get("baseline")
+    if origin is None:
+        return False
+    given = _given(session.description, str(origin))
+    if given is None:
+        findings.note(f"{sessions.DESCRIPTION}: --baseline was given ({origin}), and neither names one nor says none")
+    return given not in (None, NO_BASELINE)
+
+
+def _given(description: Mapping[str, Any], origin: str) -> str | None:
+    """What ``--baseline`` was, as command or environment tell it; ``None`` for that of a file of options."""
+    of, _, variable = origin.partition(" ")
+    if of == "environment":
+        found = sessions.table(description, "environment").get(variable)
+        return None if found is None else str(found)
+    command = description.get("command")
+    words = list(map(str, command)) if isinstance(command, list) else []
+    values = [one.partition("=")[2] for one in words if one.startswith("--baseline=")]
+    values += [value for name, value in itertools.pairwise(words) if name == "--baseline"]
+    return values[-1] if values and origin == "command line" else None
 
 
 def _without_baseline(result: Result, file: str, session: SessionFiles, findings: Findings) -> None:
     """Of a session without its baseline: nothing of what is compared follows from anything."""
     if not result.comparisons:
-        if _asked(session):
+        if _asked(session, findings):
             findings.problem(file, "comparisons", "--baseline was given, and there is none, nor a baseline")
         return
     missing = set(gathering.judged(result)) - {one.metric for one in result.comparisons}

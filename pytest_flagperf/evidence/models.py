@@ -31,6 +31,7 @@ from pytest_flagperf.evidence.findings import UNREADABLE
 from pytest_flagperf.evidence.findings import Findings
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import curves
+from pytest_flagperf.judging import provenance
 from pytest_flagperf.judging import rounds as judging
 from pytest_flagperf.measured import Measured
 from pytest_flagperf.perflog import Event
@@ -356,8 +357,7 @@ def _targets(
     return verdict.of_targets(judged)
 
 
-# What a test, or the launcher, may find wrong with rounds that are all valid; the second is what the files tell of it.
-_EDITED = "the workload's code was edited while it ran"
+# What a test, or the launcher, may find wrong with rounds that are all valid, beside that the code changed meanwhile.
 _UNTARGETED = "there is no target to meet"
 _UNMEASURED = "not measured: "
 
@@ -369,13 +369,17 @@ def _failed(
     assert result.error is not None
     if not result.rounds:
         return
+    message = result.error.message
+    if result.error.type == InvalidMeasurement.__name__ and provenance.CODE_CHANGED in message:
+        # Whether a round was good or not is then no question, also of one that was stopped.
+        findings.note(f"{files.file}: whatever its rounds say, it is called invalid for: {message.splitlines()[0]}")
+        return
     errors = [one.error.type for one in result.rounds if one.error is not None]
     if errors:
         findings.same(files.file, "error", result.error.type, errors[-1], "the round that failed")
         return
-    message = result.error.message
     every, _ = judging.of_rounds(judging.drop(counted, ()))
-    if _EDITED in message or (_UNTARGETED in message and not result.targets):
+    if _UNTARGETED in message and not result.targets:
         findings.note(f"{files.file}: no round failed; it is called invalid for: {message.splitlines()[0]}")
         return
     if _UNMEASURED in message:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
+from pytest_flagperf import sessions
 from pytest_flagperf import verdict
 from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Topology
@@ -23,6 +24,7 @@ from pytest_flagperf.evidence import recorded
 from pytest_flagperf.evidence.findings import UNREADABLE
 from pytest_flagperf.evidence.findings import Findings
 from pytest_flagperf.judging.resume import is_note
+from pytest_flagperf.judging.resume import source_of
 from pytest_flagperf.operators import figures as operator_figures
 from pytest_flagperf.operators import peaks
 from pytest_flagperf.operators import table
@@ -193,7 +195,7 @@ def check_count(session: SessionFiles, every: Sequence[tuple[str, Result]], find
     held: Measured = Counter()
     held_wrong: Measured = Counter()
     for _, result in every:
-        if not any(is_note(note) for note in result.notes):
+        if not _is_taken(result):
             held[_key(result)] += 1
             held_wrong[_key(result)] += result.verdict == verdict.WRONG
     for key, count in answered.items():
@@ -210,8 +212,45 @@ def check_count(session: SessionFiles, every: Sequence[tuple[str, Result]], find
                 f"wrong {wrong[key]} times by the workers' logs, and {held_wrong[key]} results say so",
             )
     for file, result in every:
-        if result.error is None and not any(is_note(note) for note in result.notes) and not answered[_key(result)]:
+        if result.error is None and not _is_taken(result) and not answered[_key(result)]:
             findings.problem(file, result.case.id, "no worker's log tells that it was measured")
+
+
+def _is_taken(result: Result) -> bool:
+    """Whether a line says that it was taken from the session in ``--resume``, so that no log here tells of it."""
+    return any(map(is_note, result.notes))
+
+
+def check_taken(session: SessionFiles, every: Sequence[tuple[str, Result]], findings: Findings) -> None:
+    """What was taken from another session follows from nothing here: session and ledger say which it was, the reader is
+    told how many, and none stands in the place of what was measured here.
+    """
+    resumed = str(sessions.table(session.description, "resumed").get("session", ""))
+    lines = [line for line in sessions.ledger(session.directory) if line.get("event") == "resumed"]
+    told = {(str(line.get("test")), str(line.get("session"))) for line in lines}
+    counting = {result.case.node_id: number for number, (_, result) in enumerate(every)}
+    measured: set[str] = set()
+    measured_in: set[tuple[str, str]] = set()
+    taken: dict[str, set[str]] = {}
+    for number, (file, result) in enumerate(every):
+        test = result.case.node_id
+        if not _is_taken(result):
+            measured.add(test)
+            measured_in.add((file, test))
+            continue
+        source = source_of(result)
+        taken.setdefault(source, set()).add(test)
+        name = f"{result.case.id} notes"
+        if not source or source != resumed:
+            why = f"it says that it was taken from session {source!r}, and session.json that {resumed!r} was resumed"
+            findings.problem(file, name, why)
+        elif (test, source) not in told:
+            findings.problem(file, name, f"{sessions.LEDGER} does not say that it was taken from session {source}")
+        if (file, test) in measured_in or (test in measured and counting[test] == number):
+            findings.problem(file, name, "it was measured here, and a result that was taken stands in its place")
+    for source, tests in taken.items():
+        counted = "1 operator was" if len(tests) == 1 else f"{len(tests)} operators were"
+        findings.note(f"{counted} taken from session {source}, whose files are not here: verify that one too")
 
 
 def _key(result: Result) -> tuple[str, str, str]:

@@ -97,6 +97,7 @@ def _check_operators(session: SessionFiles, every: Sequence[tuple[str, Result]],
         return
     try:
         operators.check_count(session, lines, findings)
+        operators.check_taken(session, lines, findings)
         operators.check_tables(session, [one for one in session.results if one.case.kind == "operator"], findings)
     except UNREADABLE as error:
         findings.problem("operators", "", f"it cannot be judged again: {error}")

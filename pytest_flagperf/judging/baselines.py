@@ -224,12 +224,14 @@ def find(
     hardware: str = "",
     directories: Iterable[Path] = (),
     without: Collection[str] = (),
+    apart: Collection[tuple[str, ...]] = (),
 ) -> Baseline | None:
     """The baseline to judge by: ``given``, else the vendor's own file for this chip, else ``None``.
 
     ``given`` is a file, a session, or a directory with the chip's file or with sessions, but for those whose names are
-    in ``without``: nothing is compared with itself. ``directories`` are those of vendors. Raises
-    ``ConfigurationError``, or ``ReplayError`` for a directory that holds nothing of the kind.
+    in ``without``, and for measurements that are ``apart`` (``gathering.measurement``), in whichever session a copy of
+    them is: nothing is compared with itself. ``directories`` are those of vendors. Raises ``ConfigurationError``, or
+    ``ReplayError`` for a directory that holds nothing of the kind.
     """
     name = file_name(chip, hardware)
     if given is None:
@@ -247,8 +249,8 @@ def find(
 
     found = sessions.read_all([given])
     if sessions.is_session(given):
-        return gathering.from_sessions(found, origin=str(given), accepted=gathering.CHANGED)
-    return gathering.from_sessions([one for one in found if one.name not in without], origin=str(given))
+        return gathering.from_sessions(found, origin=str(given), accepted=gathering.CHANGED, apart=apart)
+    return gathering.from_sessions([one for one in found if one.name not in without], origin=str(given), apart=apart)
 
 
 def file_name(chip: str | None, hardware: str = "") -> str:

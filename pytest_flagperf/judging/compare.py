@@ -111,7 +111,7 @@ def _agreed(first: ComparisonResult | None, second: ComparisonResult) -> Compari
     if was not in alarms and second.verdict not in alarms:
         return second
     change = "" if first is None or first.change is None else f" ({100 * first.change:+.1f} %)"
-    reason = f"measured twice in this session: {was}{change}, then {second.verdict}"
+    reason = f"measured twice: {was}{change}, then {second.verdict}"
     found = second.verdict if was == second.verdict else verdict.INCONCLUSIVE
     return msgspec.structs.replace(second, verdict=found, reasons=[*second.reasons, reason])
 

@@ -8,6 +8,7 @@ invalid takes more.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -40,11 +41,29 @@ ALPHA = 0.005
 
 @dataclass(frozen=True)
 class Point:
-    """What the baseline's rounds had reached after ``epoch``: mean and standard deviation of ``rounds`` of them."""
+    """What the baseline's rounds had reached after ``epoch``: mean and standard deviation of ``rounds`` of them.
+
+    ``step`` is the training step that this is, where the curves say it.
+    """
 
     epoch: float
     mean: float
     deviation: float
+    rounds: int
+    step: float | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a round should reach: the mean of ``rounds`` of the baseline, and ``low`` to ``high`` around it.
+
+    ``limit`` is the worse of these two, and the only one that is judged by.
+    """
+
+    mean: float
+    low: float
+    high: float
+    limit: float
     rounds: int
 
 
@@ -56,12 +75,11 @@ class Band:
     origin: str = ""
     rounds: int = 1
 
-    def limit(self, metric: str, epoch: float, look: int = 1) -> float | None:
-        """The worst quality that is still inside after ``epoch``; ``None`` before the band begins.
+    def expected(self, metric: str, epoch: float, look: int = 1) -> Expected | None:
+        """The prediction interval of one more round after ``epoch``; ``None`` before the band begins.
 
-        A bound of the prediction interval of one more round, the wider the more metrics and evaluations are looked at;
-        ``look`` counts these from 1, over all rounds. After the last evaluation of the band it stays: from there on
-        most rounds had reached their target.
+        The wider the more metrics and evaluations are looked at; ``look`` counts these from 1, over all rounds. After
+        the last evaluation of the band it stays: from there on most rounds had reached their target.
         """
         points = self.points.get(metric, ())
         here = _between(points, epoch)
@@ -69,7 +87,13 @@ class Band:
             return None
         spread = max(here.deviation, SMALLEST_SPREAD * abs(here.mean)) * math.sqrt(1 + 1 / here.rounds)
         reach = statistics.t_quantile(1 - self._chance(len(points), look), here.rounds - 1) * spread
-        return here.mean - reach if known()[metric].better == "higher" else here.mean + reach
+        low, high = here.mean - reach, here.mean + reach
+        return Expected(here.mean, low, high, low if known()[metric].better == "higher" else high, here.rounds)
+
+    def limit(self, metric: str, epoch: float, look: int = 1) -> float | None:
+        """The worst quality that is still inside after ``epoch``, as :meth:`expected` tells it."""
+        found = self.expected(metric, epoch, look)
+        return None if found is None else found.limit
 
     def _chance(self, points: int, look: int) -> float:
         """What of the chance is spent at one look at one metric."""
@@ -80,16 +104,14 @@ class Band:
     def outside(self, epoch: float, quality: Mapping[str, float], look: int = 1) -> str | None:
         """Why an evaluation is outside of the band, on its worse side; ``None`` where it is inside, or nobody knows."""
         for metric in self.points:
-            limit, value = self.limit(metric, epoch, look), quality.get(metric)
-            if limit is None or value is None:
+            found, value = self.expected(metric, epoch, look), quality.get(metric)
+            if found is None or value is None:
                 continue
             direction = "at least" if known()[metric].better == "higher" else "at most"
-            if not bounds.holds(value, limit, direction):
-                expected = _between(self.points[metric], epoch)
-                assert expected is not None
+            if not bounds.holds(value, found.limit, direction):
                 return (
-                    f"{metric} is {value:.6g} after epoch {epoch:g}; {expected.rounds} rounds of the baseline had "
-                    f"{expected.mean:.6g}, and {direction} {limit:.6g} was to be expected ({self.origin})"
+                    f"{metric} is {value:.6g} after epoch {epoch:g}; {found.rounds} rounds of the baseline had "
+                    f"{found.mean:.6g}, and {direction} {found.limit:.6g} was to be expected ({self.origin})"
                 )
         return None
 
@@ -121,22 +143,60 @@ def comparable(result: Result, baseline: Baseline | None, hardware: str = "") ->
 def points(rounds: Mapping[str, Mapping[str, Sequence[float]]], metric: str) -> list[Point]:
     """Mean and spread of the rounds at every epoch at which five or more of them were evaluated."""
     values: dict[float, list[float]] = {}
+    steps: dict[float, float] = {}
     for columns in rounds.values():
-        for epoch, value in zip(columns.get("epoch", ()), columns.get(metric, ()), strict=False):
-            values.setdefault(round(epoch, 6), []).append(value)
+        epochs = [round(one, 6) for one in columns.get("epoch", ())]
+        # Rounds of one configuration take the same steps to an epoch.
+        steps.update(zip(epochs, columns.get("step", ()), strict=False))
+        for epoch, value in zip(epochs, columns.get(metric, ()), strict=False):
+            values.setdefault(epoch, []).append(value)
     return [
-        Point(epoch, statistics.mean(found), statistics.deviation(found), len(found))
+        Point(epoch, statistics.mean(found), statistics.deviation(found), len(found), steps.get(epoch))
         for epoch, found in sorted(values.items())
         if len(found) >= FEWEST
     ]
+
+
+def along(band: Band, metric: str, result: Result) -> list[tuple[float, Expected]]:
+    """The band over training steps, at each as wide as it was for the last round of a result that was looked at there.
+
+    At the evaluations of the baseline, and beyond the last of these at those of the rounds. Empty where the baseline's
+    curves do not tell their steps.
+    """
+    points = band.points.get(metric, ())
+    places = [(one.epoch, one.step) for one in points if one.step is not None]
+    if not places:
+        return []
+    looks = _looks(result)
+    places += [(epoch, step) for epoch, step, _ in looks if step > places[-1][1] and epoch > points[-1].epoch]
+    epochs = [epoch for epoch, *_ in looks]
+    found = []
+    for epoch, step in places:
+        before = bisect.bisect_right(epochs, epoch + 1e-6)
+        expected = band.expected(metric, epoch, looks[before - 1][2] if before else 1)
+        if expected is not None:
+            found.append((step, expected))
+    return found
+
+
+def _looks(result: Result) -> list[tuple[float, float, int]]:
+    """Epoch, step, and the number of the look, of every step's last evaluation; looks count over all rounds."""
+    number, found = 0, {}
+    for one in result.rounds:
+        for each in one.evaluations:
+            # One that holds every target ends the run anyway: nobody looks whether it is inside.
+            held = (bounds.holds(each.quality.get(t.metric), t.bound, t.direction) for t in result.targets)
+            number += not all(held)
+            found[each.step] = each.epoch, float(each.step), max(1, number)
+    return sorted(found.values())
 
 
 def _between(points: Sequence[Point], epoch: float) -> Point | None:
     """The point at ``epoch``, between two by straight lines; after the last one that one, before the first none."""
     if not points or epoch < points[0].epoch - 1e-6:
         return None
-    after = next((place for place, one in enumerate(points) if one.epoch >= epoch - 1e-6), None)
-    if after is None:
+    after = bisect.bisect_left(points, epoch - 1e-6, key=lambda one: one.epoch)
+    if after == len(points):
         return points[-1]
     if after == 0 or abs(points[after].epoch - epoch) <= 1e-6:
         return points[after]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -17,7 +18,9 @@ from pytest_flagperf import references
 from pytest_flagperf import verdict
 from pytest_flagperf.case import Topology
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.result import UNDECODABLE
 from pytest_flagperf.result import Result
+from pytest_flagperf.result import read_whole
 from pytest_flagperf.result import write_atomically
 
 
@@ -50,7 +53,7 @@ class DerivedMetric(msgspec.Struct, frozen=True):
     scale: str
     vendor: str
     chip: str | None
-    cases: list[str]
+    cases: Annotated[list[str], msgspec.Meta(min_length=1)]
     inputs: dict[str, float]
     source: str = ""
     remarks: list[str] = []
@@ -99,8 +102,8 @@ def read(session: Path) -> Derived | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Derived)
-    except (OSError, msgspec.DecodeError) as error:
+        return msgspec.json.decode(read_whole(path), type=Derived)
+    except (OSError, *UNDECODABLE) as error:
         raise ReplayError(f"{path} cannot be read as derived metrics: {error}") from error
 
 

@@ -26,6 +26,7 @@ from pytest_flagperf.errors import WrongResult
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import curves
+from pytest_flagperf.judging import gathering
 from pytest_flagperf.judging import kept
 from pytest_flagperf.judging import statistics
 from pytest_flagperf.judging.baselines import Baseline
@@ -87,6 +88,7 @@ class Gate:
                 hardware=self.hardware,
                 directories=directories,
                 without={self.session.name, *([resumed.name] if resumed else [])},
+                apart=frozenset(map(gathering.measurement, resumed.measured)) if resumed else frozenset(),
             )
             self._keep(vendor, chip, self._found[key])
         return self._found[key]
@@ -122,13 +124,13 @@ class Gate:
             return result
         return msgspec.structs.replace(result, comparisons=comparisons, verdict=overall)
 
-    def guard(self, result: Result) -> Callable[[Event], None] | None:
+    def guard(self, result: Result, rounds: int) -> Callable[[Event], None] | None:
         """What is to see the events of the case's rounds: it raises ``Regressed`` once one leaves the baseline's band.
 
-        ``result`` says what is to run. An evaluation that holds every target ends the run anyway, and stops none.
-        ``None`` where there is no band.
+        ``result`` says what is to run, in so many ``rounds``. An evaluation that holds every target ends the run
+        anyway, and stops none. ``None`` where there is no band.
         """
-        band = None if result.case.role != "convergence" else self._band(result)
+        band = None if result.case.role != "convergence" else self._band(result, rounds)
         if band is None:
             return None
 
@@ -148,8 +150,8 @@ class Gate:
 
         return look
 
-    def _band(self, result: Result) -> curves.Band | None:
-        return curves.band(result, self.baseline(result), self.hardware, self.session.options.rounds)
+    def _band(self, result: Result, rounds: int) -> curves.Band | None:
+        return curves.band(result, self.baseline(result), self.hardware, rounds)
 
     def refuse_too_fast(self, result: Result) -> None:
         """Raise ``InvalidMeasurement`` where the rounds converged impossibly fast."""
@@ -197,7 +199,12 @@ def complaint(
         return Regressed(_text(result, verdict.REGRESSED, f"{label} is worse than its baseline", session))
     if result.verdict == verdict.INCONCLUSIVE and on_inconclusive == "fail":
         lines = _text(result, verdict.INCONCLUSIVE, f"{label} cannot be told from its baseline", session)
-        return Undecided(f"{lines}\ndecide:   more rounds (--rounds), or --on-inconclusive=rerun")
+        advice = (
+            "a baseline of more sessions (flagperf rebase), or a quieter machine"
+            if result.case.kind == "operator"
+            else "more rounds (--rounds), or --on-inconclusive=rerun"
+        )
+        return Undecided(f"{lines}\ndecide:   {advice}")
     return None
 
 

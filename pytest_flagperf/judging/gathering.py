@@ -43,6 +43,9 @@ TOLERANCE_OF_IMAGING = 0.025
 TOLERANCE_OF_QUALITY = 0.01
 _IMAGING = ("top1", "top5", "map", "box_ap", "mask_ap")
 
+# What a result and its copies in other sessions share.
+Measurement = tuple[str, ...]
+
 # With these a result is no measurement to compare with, and why.
 _UNFIT = {
     verdict.INVALID: "the measurement is invalid",
@@ -73,18 +76,20 @@ def from_sessions(
     chosen: Sequence[str] = (),
     accepted: Collection[str] = (),
     known: Collection[str] = (),
+    apart: Collection[Measurement] = (),
 ) -> Baseline:
     """The baseline that sessions are together. ``chosen`` names metrics beside those that are judged anyway.
 
     ``accepted`` are verdicts that keep no result out. What was taken over from another of the sessions, or from one of
-    ``known``, counts there. Raises ``ConfigurationError`` where the sessions are of different vendors or chips.
+    ``known``, counts there. What is ``apart`` counts in none: it is to be judged. Raises ``ConfigurationError`` where
+    the sessions are of different vendors or chips.
     """
     found = _each_once(found, known)
     kinds = {
         (one.case.vendor, one.case.chip or "", "" if one.case.chip else hardware(session.description)): session.name
         for session in found
         for one in session.results
-        if not unfit(one, accepted)
+        if not unfit(one, accepted) and measurement(one) not in apart
     }
     if len(kinds) > 1:
         listed = "; ".join(f"{name}: {' '.join(filter(None, kind))}" for kind, name in kinds.items())
@@ -94,7 +99,7 @@ def from_sessions(
     left_out: dict[str, str] = {}
     for session in found:
         for result in session.results:
-            reason = unfit(result, accepted)
+            reason = "it is what is to be judged" if measurement(result) in apart else unfit(result, accepted)
             if reason:
                 left_out[result.case.id] = f"{session.name}: {reason}"
                 continue
@@ -114,13 +119,13 @@ def from_sessions(
 
 def _each_once(found: Sequence[SessionFiles], known: Collection[str]) -> list[SessionFiles]:
     """The sessions without results that were measured in another one."""
-    own = {_measurement(one) for session in found for one in session.results if not resume.source_of(one)}
+    own = {measurement(one) for session in found for one in session.results if not resume.source_of(one)}
     seen: set[tuple[Any, ...]] = set()
     kept = []
     for session in found:
         results = []
         for one in session.results:
-            place = _measurement(one)
+            place = measurement(one)
             if resume.source_of(one) and (place in own or place in seen or resume.source_of(one) in known):
                 continue
             seen.add(place)
@@ -129,7 +134,7 @@ def _each_once(found: Sequence[SessionFiles], known: Collection[str]) -> list[Se
     return kept
 
 
-def _measurement(result: Result) -> tuple[Any, ...]:
+def measurement(result: Result) -> Measurement:
     """What a result and its copies in other sessions share."""
     times = [one.time_started for one in result.rounds] or [result.operator.get("time_started")]
     return result.case.id, result.case.node_id, *map(str, times), str(result.metrics)

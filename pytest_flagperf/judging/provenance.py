@@ -33,24 +33,21 @@ from pytest_flagperf.session import Session
 # Packages that a framework's module comes in; the first is what its version is recorded under.
 _PACKAGES = {"torch": ("torch",), "paddle": ("paddlepaddle", "paddlepaddle-gpu"), "mindspore": ("mindspore",)}
 OURS = "pytest-flagperf"
+# How the message begins that says it; ``flagperf verify`` knows such a result by it.
+CODE_CHANGED = "the workload's code changed since the case began"
 # A rank tells its versions before it trains: after so many events there is nothing to look for.
 _EARLY = 200
 
 
 def digest(case: ResolvedCase) -> str:
-    """Of the workload's files, the effective configuration, the targets and the plugin; empty for a replayed case.
-
-    Nobody knows what code a recorded run had, and a workload that is not there has none: its rank says so.
-    """
-    if case.recorded is not None:
+    """Of the workload's files, the effective configuration, the targets and the plugin; empty without :func:`files`."""
+    found = files(case)
+    if not found:
         return ""
-    try:
-        files = _files(case)
-    except (ConfigurationError, OSError):
-        return ""
+    folder, suite = case.workload_directory, case.directory
     return _sha256(
         {
-            "files": files,
+            "files": {_name(path, folder, suite): content for path, content in found.items()},
             "workload": case.workload,
             "configuration": case.config,
             "targets": [[target.metric, target.bound, target.direction] for target in case.targets],
@@ -110,12 +107,20 @@ def _recorded(directory: Path) -> dict[str, str]:
     return {}
 
 
-def _files(case: ResolvedCase) -> dict[str, str]:
-    """Name → digest of every module of suite and vendor that the workload reaches."""
+def files(case: ResolvedCase) -> dict[Path, str]:
+    """The digest of every module of suite and vendor that the workload reaches; none of a replayed case.
+
+    Nobody knows what code a recorded run had, and a workload that is not there has none: its rank says so.
+    """
+    if case.recorded is not None:
+        return {}
     folder, suite = case.workload_directory, case.directory
     start = folder / f"{case.workload.partition(':')[0].replace('.', '/')}.py"
-    paths, _ = open_division.reached(start, folder, suite)
-    return {_name(path, folder, suite): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+    try:
+        paths, _ = open_division.reached(start, folder, suite)
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+    except (ConfigurationError, OSError):
+        return {}
 
 
 def _name(path: Path, folder: Path, suite: Path) -> str:

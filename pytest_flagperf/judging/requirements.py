@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pytest_flagperf import bounds
+from pytest_flagperf import metrics
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.judging.derived import NAMES
 from pytest_flagperf.judging.derived import Derived
@@ -53,9 +54,13 @@ def parse(text: str) -> Requirement:
         raise ConfigurationError(f"--require: {text!r} is not written METRIC>=BOUND or METRIC<=BOUND")
     name, sign, number = written.groups()
     if name not in NAMES:
+        of_one = (
+            f" It is a figure of one case: write bound = … under its {name} in a baseline file, and name that with "
+            "--baseline"
+        )
         raise ConfigurationError(
-            f"--require: {name!r} is no figure across cases. Known: {', '.join(NAMES)}. What bounds a figure of one "
-            "case is --target"
+            f"--require: {name!r} is no figure across cases. Known: {', '.join(NAMES)}."
+            + (of_one if name in metrics.known() else "")
         )
     try:
         bound = float(number)

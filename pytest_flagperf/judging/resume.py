@@ -2,17 +2,22 @@
 
 Every valid measurement is taken, also one that missed its target or regressed: whoever could have those alone run again
 would get the best of several. It has to be of the same code and configuration, on the same devices and data, with the
-same vendor file, environment and container. It moves into the new session with the files of its rounds, so that this is
-complete, and ``resumed.json`` beside it says where it is from. Where something runs again, its earlier rounds are told.
+same vendor file, environment and container. What is not decided beside its baseline is taken too, unless the new
+session grants it rounds that it has not had (``--on-inconclusive=rerun``). A result moves into the new session with the
+files of its rounds, so that this is complete, and ``resumed.json`` beside it says where it is from. Where something
+runs again, its earlier rounds are told.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -48,13 +53,16 @@ class Offer:
     """What the earlier session has for a test: a result to take, or the reason why the test runs again.
 
     Where it has nothing at all for the test, both are empty. ``reason`` names the ``rounds`` that exist in earlier
-    sessions and do not count, also those of before the earlier one.
+    sessions and do not count, also those of before the earlier one. ``before`` are an operator's earlier
+    measurements in its session: one that looked changed is why there is a second. Of an operator whose last attempt
+    failed there is both: a measurement of before, and what does not count.
     """
 
     result: Result | None = None
     file: Path = Path()
     reason: str = ""
     rounds: tuple[str, ...] = ()
+    before: tuple[Result, ...] = ()
 
 
 class Resume:
@@ -78,8 +86,12 @@ class Resume:
         dataset: Data | None = None,
         devices: Devices | None = None,
         session: Session | None = None,
+        lacking: Callable[[Result], str] = lambda result: "",
     ) -> Offer:
-        """For a case that is to have ``rounds`` rounds or more, on what is here; what is not given is not compared."""
+        """For a case that is to have ``rounds`` rounds or more, on what is here; what is not given is not compared.
+
+        ``lacking`` says of a result that could be taken what it lacks all the same, or an empty text.
+        """
         recorded, path = self._recorded.get(case.node_id, (None, Path()))
         if recorded is None:
             return self._absent(case.node_id)
@@ -92,7 +104,7 @@ class Resume:
         # Who misses its target or leaves its band ends early, and what is wrong needs no second look.
         if not changed and recorded.error is None and len(recorded.rounds) < rounds:
             changed = f"it has {len(recorded.rounds)} of {rounds} rounds"
-        return self._offer(recorded, path, changed)
+        return self._offer(recorded, path, changed or lacking(recorded))
 
     def operator(
         self,
@@ -108,17 +120,33 @@ class Resume:
         recorded, path = self._recorded.get(node_id, (None, Path()))
         if recorded is None:
             return self._absent(node_id)
-        changed = (
-            _unusable(recorded, stack)
-            or _other_place(recorded, case, self.hardware, devices, session)
-            or _changed(recorded, code, "the problem or how it is measured")
-        )
-        return self._offer(recorded, path, changed)
 
-    def _offer(self, recorded: Result, path: Path, changed: str) -> Offer:
+        def unusable(one: Result) -> str:
+            return (
+                _unusable(one, stack)
+                or _other_place(one, case, self.hardware, devices, session)
+                or _changed(one, code, "the problem or how it is measured")
+            )
+
+        every = self._measured.get(node_id, [recorded])
+        usable = _measurements([one for one in every if not unusable(one)])
+        changed = unusable(recorded)
+        if not usable or (changed and recorded.verdict not in NOT_TAKEN):
+            return self._offer(recorded, path, changed)
+        taken = Offer(usable[-1], path, before=tuple(usable[:-1]))
+        if not changed:
+            return taken
+        # What failed is no measurement: what was found before it is not to be had anew by failing.
+        left = [one for one in every if not any(one is other for other in usable)]
+        told = self._offer(recorded, path, changed, left)
+        return replace(taken, reason=told.reason, rounds=told.rounds)
+
+    def _offer(self, recorded: Result, path: Path, changed: str, left: Sequence[Result] | None = None) -> Offer:
+        """The result, or why it is ``changed``; ``left`` are the measurements that do not count (default: all)."""
         if not changed:
             return Offer(recorded, path)
-        held = tuple(_told(one) for one in recorded.rounds)
+        every = self._measured.get(recorded.case.node_id, ()) if left is None else left
+        held = [*map(_told, recorded.rounds), *(f"measurement ({told_of_operator(one)})" for one in every)]
         before = [_earlier(note) for note in recorded.notes if _is_reason(note)]
         rounds = (
             *self._before(recorded.case.node_id),
@@ -126,6 +154,16 @@ class Resume:
         )
         reason = f"not taken from session {self.name}: {changed}"
         return Offer(reason=_with_rounds(reason, list(dict.fromkeys([*filter(None, before), *rounds]))), rounds=rounds)
+
+    @property
+    def measured(self) -> list[Result]:
+        """Every result that may be taken."""
+        return [*(one for one, _ in self._recorded.values()), *(one for of in self._measured.values() for one in of)]
+
+    @cached_property
+    def _measured(self) -> dict[str, list[Result]]:
+        """Test → every result of its operator, in the order they were written."""
+        return sessions.operator_lines(self.directory)
 
     def _absent(self, node_id: str) -> Offer:
         """A test without a result: rounds of it may have been started all the same."""
@@ -232,6 +270,20 @@ def _earlier(note: str) -> str:
 def _told(one: results.RoundResult) -> str:
     outcome = one.error.type if one.error is not None else "finished"
     return f"round {one.round} (seed {one.seed}, {outcome})"
+
+
+def told_of_operator(one: Result) -> str:
+    """What came of a measurement: an operator has them in the place of rounds."""
+    return one.error.type if one.error is not None else one.verdict
+
+
+def _measurements(found: Sequence[Result]) -> list[Result]:
+    """An operator's measurements, each once: a test that was run again may have taken them again.
+
+    That there is no kernel says nothing where one was measured.
+    """
+    known = [one for one in found if one.verdict != verdict.UNSUPPORTED] or list(found)
+    return list({(str(one.operator.get("time_started")), str(one.metrics)): one for one in known}.values())
 
 
 def _unusable(recorded: Result, stack: Mapping[str, str]) -> str:

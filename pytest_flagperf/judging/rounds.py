@@ -97,9 +97,9 @@ def place(directory: str) -> tuple[str, ...]:
     return PurePath(directory).parts[-2:]
 
 
-def chosen(left: Sequence[str]) -> list[str]:
-    """The note that a result gets which holds fewer rounds than were started."""
+def chosen(left: Sequence[str], what: str = "round") -> list[str]:
+    """The note that a result gets which holds fewer rounds, or an operator's measurements, than were started."""
     if not left:
         return []
-    what = "1 round" if len(left) == 1 else f"{len(left)} rounds"
-    return [f"started for this case beside those that count: {what}: {', '.join(left)}"]
+    counted = f"1 {what}" if len(left) == 1 else f"{len(left)} {what}s"
+    return [f"started for this case beside those that count: {counted}: {', '.join(left)}"]

@@ -222,7 +222,7 @@ def _cells(family: str, one: Result, shown: Sequence[str], several: bool, publis
         *([spread(one)] if spreads else []),
         *(_figure(one, name) for name in shown),
         *([microseconds(theirs["time"]), f"{theirs['ratio']:.3g}"] if theirs else ["", ""] if published else []),
-        printable(said + (" (estimated peak)" if _is_estimated(one) else "")),
+        printable(said + (" (estimated peak)" if is_estimated(one) else "")),
     ]
 
 
@@ -253,7 +253,8 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _is_estimated(one: Result) -> bool:
+def is_estimated(one: Result) -> bool:
+    """Whether the peak that its utilization is a share of is an estimate."""
     return "utilization" in one.metrics and bool(one.operator.get("peak", {}).get("estimated"))
 
 

@@ -50,12 +50,8 @@ def finish(
 ) -> None:
     """Write what belongs to the session as a whole; called in the controller only."""
     from pytest_flagperf import result
-    from pytest_flagperf import words
 
-    # A case's directory is in the session's, one of operators is <session>/operators/<worker>.
-    session_directory = (
-        next(iter(directories.values())).parent if directories else next(iter(operators.values())).parent.parent
-    )
+    session_directory = _session(directories, operators)
     result.finish_session(session_directory, exit_status)
     if operators:
         from pytest_flagperf.operators import table
@@ -66,11 +62,35 @@ def finish(
         from pytest_flagperf.reports import allure
 
         allure.finish(Path(config.option.allure_report_dir), session_directory, directories, operators)
+
+
+def write_html(
+    config: pytest.Config, directories: Mapping[str, Path], operators: Mapping[str, Path], exit_status: int
+) -> None:
+    """Write the report that ``--flagperf-html`` asks for; called in the controller only, after :func:`finish`.
+
+    Where that fails the session has failed: ``session.json`` says so, and the error is raised.
+    """
+    from pytest_flagperf import result
+    from pytest_flagperf import words
+    from pytest_flagperf.errors import FlagPerfError
+
     html = config.stash[words.SESSION].options.html if words.SESSION in config.stash else None
     if html is not None:
         from pytest_flagperf.reports import html as page
 
-        page.write([session_directory], html)
+        session = _session(directories, operators)
+        try:
+            page.write([session], html)
+        except (OSError, FlagPerfError):
+            with contextlib.suppress(OSError, FlagPerfError):
+                result.finish_session(session, exit_status or 1)
+            raise
+
+
+def _session(directories: Mapping[str, Path], operators: Mapping[str, Path]) -> Path:
+    """The session's directory: a case's is in it, one of operators is ``<session>/operators/<worker>``."""
+    return next(iter(directories.values())).parent if directories else next(iter(operators.values())).parent.parent
 
 
 def _write_derived(config: pytest.Config, session: Path, directories: Mapping[str, Path]) -> None:

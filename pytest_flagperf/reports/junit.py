@@ -8,6 +8,7 @@ import pytest
 from _pytest.junitxml import xml_key
 
 from pytest_flagperf.judging.resume import is_note
+from pytest_flagperf.operators import table
 from pytest_flagperf.options import JUNIT_PROPERTIES
 from pytest_flagperf.result import Result
 
@@ -60,6 +61,8 @@ def properties(result: Result, directory: Path) -> list[tuple[str, object]]:
         found.append(("flagperf.chip", case.chip))
     if case.stand_in:
         found.append(("flagperf.stand_in", case.stand_in))
+    if table.is_estimated(result):
+        found.append(("flagperf.peak", "estimated"))
     if result.error is not None:
         found.append(("flagperf.error", result.error.type))
     found += [(f"flagperf.metric.{name}", metric.value) for name, metric in result.metrics.items()]

@@ -47,8 +47,8 @@ def over_cases(session: SessionFiles) -> Summary:
     """The figures across cases and what ``--require`` asked of them; nothing of it is worth losing a report for."""
     try:
         found: Derived | None = figures.read(session.directory)
-    except (ReplayError, UnicodeDecodeError, RecursionError) as error:
-        return Summary(problem=f"{session.directory / figures.DERIVED} cannot be read: {error}")
+    except ReplayError as error:
+        return Summary(problem=str(error))
     return Summary() if found is None else Summary(found.metrics, found.requirements, found.left_out)
 
 
@@ -80,6 +80,11 @@ def marks(result: Result) -> list[str]:
 def severity(verdict: str) -> int:
     """Rank of a verdict, 0 the worst; one that a later version adds counts as worse than all."""
     return WORST_FIRST.index(verdict) if verdict in WORST_FIRST else -1
+
+
+def comparison_order(verdict: str, change: float | None) -> float:
+    """What sorts comparisons with a baseline: the worst verdict first, of one the largest change (ratio)."""
+    return round(severity(verdict) - (0 if change is None else abs(change) / (1 + abs(change))), 6)
 
 
 def is_trusted(result: Result) -> bool:

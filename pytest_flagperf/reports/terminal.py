@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +13,11 @@ from typing import Any
 import tabulate
 
 from pytest_flagperf.errors import ReplayError
+from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import derived as figures
 from pytest_flagperf.judging import gate
+from pytest_flagperf.judging import gathering
+from pytest_flagperf.judging import requirements
 from pytest_flagperf.judging import resume
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.progress import printable
@@ -20,6 +26,7 @@ from pytest_flagperf.result import read_result
 
 
 MOST_NOTES = 10
+MOST_NAMES = 5
 COLUMNS = ("case", "quality", "p_whole", "p_train", "p_core", "e2e", "memory", "verdict")
 INFERENCE_COLUMNS = (
     *("inference", "engine", "quality", "kept", "p_val_core", "p_infer_whole", "p_infer_core"),
@@ -28,6 +35,7 @@ INFERENCE_COLUMNS = (
 CHANGE = "vs baseline"
 # Comparisons that are told in words.
 SAID = ("regressed", "inconclusive", "improved")
+APART = "not comparable"
 _DERIVED_COLUMNS = ("figure", "case", "value", "made of")
 
 
@@ -39,16 +47,29 @@ def summarize(terminalreporter: Any, directories: Mapping[str, Path]) -> None:
             results.append(read_result(directory / "result.json"))
         except ReplayError as error:
             terminalreporter.write_line(printable(str(error)))
-    if not results or (terminalreporter.config.get_verbosity() < 0 and all(r.verdict == "passed" for r in results)):
+    session = next(iter(directories.values())).parent
+    well = all(result.verdict == "passed" for result in results) and not unmet(session)
+    if not results or (terminalreporter.config.get_verbosity() < 0 and well):
         return
     terminalreporter.section("FlagPerf results")
-    session = next(iter(directories.values())).parent
-    for line in (*table(results).splitlines(), tally(results), *compared(results), *notes(results)):
-        terminalreporter.write_line(line)
-    for line in derived(session):
+    for line in summary(results, session):
         terminalreporter.write_line(line)
     terminalreporter.write_line("")
     terminalreporter.write_line(f"results: {session}")
+
+
+def summary(results: Sequence[Result], session: Path) -> list[str]:
+    """All there is to say of the results of models in a session: the table first, the figures across cases last."""
+    return [
+        *table(results).splitlines(),
+        tally(results, unmet(session)),
+        *compared(results),
+        *apart(results),
+        *too_few(results, session),
+        *notes(results),
+        *derived(session),
+        *required(session),
+    ]
 
 
 def table(results: Sequence[Result]) -> str:
@@ -92,12 +113,14 @@ def change(result: Result) -> str:
     return ""
 
 
-def tally(results: Sequence[Result]) -> str:
-    """``3 passed, 1 regressed``."""
+def tally(results: Sequence[Result], requirements: int = 0) -> str:
+    """``3 passed, 1 regressed, 1 requirement not met``."""
     counts: dict[str, int] = {}
     for result in results:
         counts[result.verdict] = counts.get(result.verdict, 0) + 1
-    return "verdicts: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    told = [f"{count} {name}" for name, count in counts.items()]
+    missed = [f"{requirements} requirement{'s' if requirements > 1 else ''} not met"] if requirements else []
+    return "verdicts: " + ", ".join([*told, *missed])
 
 
 def compared(results: Sequence[Result]) -> list[str]:
@@ -106,25 +129,89 @@ def compared(results: Sequence[Result]) -> list[str]:
     for result in results:
         found = [one for one in gate.foremost(result.comparisons) if one.verdict in SAID]
         if found:
-            case = result.case
-            lines.append(f"{case.id if case.kind == 'operator' else f'{case.model} {case.role}'}:")
+            lines.append(f"{_name(result)}:")
         for one in found:
             said = gate.sentences(one, gate.unit(result, one.metric))
             lines += [f"  {one.verdict}: {said[0].strip()}", *said[1:]]
     return [printable(line) for line in lines]
 
 
-def summarize_operators(terminalreporter: Any, found: Sequence[Result]) -> None:
+def _name(result: Result) -> str:
+    case = result.case
+    return case.id if case.kind == "operator" else f"{case.model} {case.role}"
+
+
+def apart(results: Sequence[Result]) -> list[str]:
+    """Why results do not compare with their baseline: what differs, each once with the cases it is of."""
+    told: dict[str, list[str]] = {}
+    for result in results:
+        differing = [one for one in result.comparisons if one.verdict == APART]
+        if differing:
+            reasons = dict.fromkeys(reason for one in differing for reason in one.reasons)
+            told.setdefault("; ".join(reasons), []).append(_name(result))
+    shown = [f"not comparable: {reasons} ({_some(dict.fromkeys(names))})" for reasons, names in told.items()]
+    more = len(shown) - MOST_NOTES
+    kept = shown if more <= 0 else [*shown[:MOST_NOTES], f"… {more} others are in the result.json files"]
+    return [printable(line) for line in kept]
+
+
+def _some(names: Collection[str]) -> str:
+    shown = list(names)[:MOST_NAMES]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def too_few(results: Sequence[Result], session: Path) -> list[str]:
+    """A line on the cases that no loss could make regressed, because there are too few samples of them."""
+    judged = [result for result in results if any(one.interval or one.change is not None for one in result.comparisons)]
+    counts = [count for result in judged if (count := _short(result)) is not None]
+    if not counts:
+        return []
+    least, most = min(counts), max(counts)
+    there = f"{least} samples" if least == most else f"{least} to {most} samples"
+    of = f"{len(counts)} of {len(judged)} case{'s' if len(judged) > 1 else ''} cannot regress beside this baseline"
+    rounds = "" if all(result.case.kind == "operator" for result in judged) else "; --rounds adds samples too"
+    needed = f"new and stored, {compare.FEWEST} are needed"
+    return [printable(f"{of}, but by a bound: {there}, {needed} ({_adding(judged, session)}{rounds})")]
+
+
+def _adding(judged: Sequence[Result], session: Path) -> str:
+    """What adds the samples of a session to the baseline that results were judged by, a file or sessions."""
+    sources = {one.source for result in judged for one in result.comparisons if one.source}
+    if len(sources) != 1 or not (file := sources.pop()).endswith(".toml"):
+        return "a baseline of more sessions is needed, see flagperf rebase"
+    # One case of a session may be shown by itself.
+    whole = session.parent if (session / "result.json").is_file() else session
+    return f"{shlex.join(['flagperf', 'rebase', str(whole), '--baseline', file, '--write'])} adds this session's"
+
+
+def _short(result: Result) -> int | None:
+    """The most samples that any metric of a result has, new and stored, where none has as many as it takes."""
+    counts = [
+        len(one.samples) + len(gathering.samples(result, one.metric))
+        for one in result.comparisons
+        if one.tolerance is not None and one.samples and one.change is not None
+    ]
+    return max(counts) if counts and max(counts) < compare.FEWEST else None
+
+
+def summarize_operators(terminalreporter: Any, found: Sequence[Result], session: Path) -> None:
     """Write what comparisons of operators found: how many of each verdict, and the first of what is not as before."""
+    for line in beside_baseline(found, session):
+        terminalreporter.write_line(line)
+
+
+def beside_baseline(found: Sequence[Result], session: Path) -> list[str]:
+    """What :func:`summarize_operators` writes."""
     judged = [one for one in found if one.comparisons]
     if not judged:
-        return
-    terminalreporter.write_line(f"beside the baseline, {tally(judged)}")
+        return []
+    lines = [f"beside the baseline, {tally(judged)}"]
     amiss = [one for one in judged if one.verdict in SAID]
-    for line in compared(sorted(amiss, key=lambda one: SAID.index(one.verdict))[:MOST_NOTES]):
-        terminalreporter.write_line(line)
+    lines += compared(sorted(amiss, key=lambda one: SAID.index(one.verdict))[:MOST_NOTES])
     if len(amiss) > MOST_NOTES:
-        terminalreporter.write_line(f"… {len(amiss) - MOST_NOTES} more are in the results.jsonl files")
+        lines.append(f"… {len(amiss) - MOST_NOTES} more are in the results.jsonl files")
+    return [*lines, *apart(judged), *too_few(judged, session)]
 
 
 def derived(session: Path) -> list[str]:
@@ -144,6 +231,31 @@ def derived(session: Path) -> list[str]:
     )
     left = [printable(f"left out: {line}") for line in found.left_out]
     return ["", *(str(text).splitlines() if rows else []), *left]
+
+
+def unmet(session: Path) -> int:
+    """How many of the session's requirements are not met."""
+    found = _derived(session)
+    return sum(not one.met for one in found.requirements) if found is not None else 0
+
+
+def required(session: Path) -> list[str]:
+    """What came of each ``--require``: that it is met, or where it is not."""
+    found = _derived(session)
+    if found is None or not found.requirements:
+        return []
+    said = []
+    for one in found.requirements:
+        told = f"required, met: {one.text}" if one.met else f"required, not met: {requirements.message(one, found)}"
+        said += told.splitlines()
+    return ["", *map(printable, said)]
+
+
+def _derived(session: Path) -> figures.Derived | None:
+    """``derived.json``, where it is there and can be read; that it cannot :func:`derived` says."""
+    with contextlib.suppress(ReplayError):
+        return figures.read(session)
+    return None
 
 
 def made_of(one: figures.DerivedMetric) -> str:

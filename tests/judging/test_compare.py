@@ -387,7 +387,7 @@ def test_an_operator_is_called_worse_where_two_measurements_say_so(first, second
     assert compare.alarming(before)
     found = compare.settled(before, again)
     assert (found.verdict, found.metrics["time"].value) == (expected, second)
-    assert found.comparisons[0].reasons[-1].startswith(f"measured twice in this session: {before.verdict} (")
+    assert found.comparisons[0].reasons[-1].startswith(f"measured twice: {before.verdict} (")
 
 
 def test_an_operator_that_looks_as_before_is_not_measured_again():

@@ -194,3 +194,33 @@ def test_the_more_is_looked_at_the_wider_is_the_band():
     assert one.limit("top1", 1) > more.limit("top1", 1)
     assert one.limit("top1", 1, look=4) == one.limit("top1", 1)
     assert one.limit("top1", 1, look=4) > one.limit("top1", 1, look=8) > one.limit("top1", 1, look=50)
+
+
+def test_the_band_that_is_shown_has_the_limit_that_a_stopped_run_is_told():
+    stored = baseline(*EIGHT)
+    band = curves.band(learning(), stored, rounds=2)
+    run = [(epoch, 0.3) for epoch in range(1, 10)]
+    result = learning(run, run)
+    shown = dict(curves.along(band, "top1", result))
+    assert list(shown) == [100.0 * epoch for epoch in range(1, 10)]
+    assert shown[300.0].low == shown[300.0].limit == band.limit("top1", 3)
+    assert (shown[300.0].low + shown[300.0].high) / 2 == pytest.approx(shown[300.0].mean)
+    # The second round's ninth evaluation is the eighteenth look; the band has six points for each of two rounds.
+    reason = band.outside(9, {"top1": 0.3}, look=18)
+    assert f"at least {shown[900.0].limit:.6g} was to be expected" in reason
+    assert shown[900.0].limit < shown[600.0].limit
+
+
+def test_an_evaluation_that_holds_the_target_is_no_look_and_the_band_goes_on_where_the_run_does_not():
+    band = curves.band(learning(), baseline(*EIGHT))
+    never = learning([(epoch, 0.3) for epoch in range(1, 10)])
+    held = learning([(epoch, 0.9) for epoch in range(1, 10)])
+    early = learning([(1, 0.9)])
+    assert dict(curves.along(band, "top1", held))[900.0].limit > dict(curves.along(band, "top1", never))[900.0].limit
+    assert [step for step, _ in curves.along(band, "top1", early)] == [100.0 * epoch for epoch in range(1, 7)]
+
+
+def test_curves_without_steps_are_shown_nowhere():
+    band = curves.Band({"top1": [curves.Point(1.0, 0.8, 0.01, 8)]})
+    assert curves.along(band, "top1", learning()) == []
+    assert curves.along(band, "top5", learning()) == []

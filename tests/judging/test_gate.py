@@ -18,6 +18,7 @@ from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import gathering
 from pytest_flagperf.judging import kept as kept_baselines
 from pytest_flagperf.judging.baselines import Baseline
+from pytest_flagperf.judging.resume import Resume
 from pytest_flagperf.options import Options
 from pytest_flagperf.perflog import Event
 from pytest_flagperf.result import ComparisonResult
@@ -143,9 +144,24 @@ def test_a_result_that_was_compared_before_is_compared_anew(gate_of):
 def test_neither_the_running_session_nor_the_resumed_one_is_a_baseline_for_itself(gate_of, tmp_path, write_session):
     for name in ("before", "resumed", "now"):
         write_session(name, make_result({"p_train": STEADY}))
-    found = gate_of(baseline=tmp_path / "sessions", resume=SimpleNamespace(name="resumed"))
+    found = gate_of(baseline=tmp_path / "sessions", resume=SimpleNamespace(name="resumed", measured=[]))
     baseline = found.baseline(make_result({"p_train": STEADY}))
     assert [one.name for one in baseline.session] == ["before"]
+
+
+def test_what_is_resumed_is_left_out_of_every_session_that_has_a_copy_of_it(gate_of, tmp_path, write_session):
+    taken = make_result({"p_train": STEADY})
+    note = "resumed: taken from session first, not run again"
+    write_session("first", taken)
+    write_session("second", msgspec.structs.replace(taken, notes=[note]))
+    write_session("third", make_result({"p_train": [one + 1 for one in STEADY]}))
+    write_session("resumed", msgspec.structs.replace(taken, notes=[note]))
+    resume = Resume(tmp_path / "sessions" / "resumed")
+    baseline = gate_of(baseline=tmp_path / "sessions", resume=resume).baseline(taken)
+    assert list(baseline.case[0].metric["p_train"].samples) == ["third"]
+    alone = gate_of(baseline=tmp_path / "sessions" / "first", resume=resume).judged(taken)
+    assert alone.verdict == "no baseline"
+    assert {reason for one in alone.comparisons for reason in one.reasons} == {"first: it is what is to be judged"}
 
 
 def test_a_malformed_file_that_is_asked_for_is_found_before_anything_runs(gate_of, tmp_path):
@@ -217,7 +233,7 @@ def guard(gate_of) -> Callable[[float, float], None]:
     curves = [[(1.0, 0.90 + number / 1000), (2.0, 0.95 + number / 1000)] for number in range(6)]
     before = make_result({"top1": [0.95] * 6}, role="convergence", curves=curves, target=0.94)
     planned = make_result(role="convergence", target=0.94)
-    look = gate_of(own=of(before)).guard(planned)
+    look = gate_of(own=of(before)).guard(planned, 5)
     assert look is not None
     return lambda epoch, top1: look(Event("EVALUATE", {"epoch": epoch, "top1": top1, "global_steps": 1}))
 
@@ -238,6 +254,6 @@ def test_an_evaluation_that_holds_the_target_stops_nothing(guard):
 def test_there_is_no_guard_for_throughput_nor_without_enough_rounds(gate_of):
     curves = [[(1.0, 0.9)]] * 4
     few = of(make_result({"top1": [0.95] * 4}, role="convergence", curves=curves, target=0.94))
-    assert gate_of(own=few).guard(make_result(role="convergence", target=0.94)) is None
-    assert gate_of().guard(make_result(role="convergence", target=0.94)) is None
-    assert gate_of(own=few).guard(make_result()) is None
+    assert gate_of(own=few).guard(make_result(role="convergence", target=0.94), 5) is None
+    assert gate_of().guard(make_result(role="convergence", target=0.94), 5) is None
+    assert gate_of(own=few).guard(make_result(), 5) is None

@@ -71,15 +71,25 @@ def before(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize(
-    ("slower", "code", "verdict"), [(1.0, 0, "passed"), (1.1, 1, "regressed")], ids=["as-before", "a-tenth-slower"]
-)
-def test_a_real_slowdown_of_a_tenth_fails_the_test_and_none_passes(
-    run: Run, before: Path, tmp_path: Path, slower: float, code: int, verdict: str
-) -> None:
-    done = run(tmp_path / "now", STEP * slower, f"--rounds={ROUNDS}", f"--baseline={before}")
-    assert done.returncode == code, done.stdout + done.stderr
-    found = result(tmp_path / "now")
-    (rate,) = [one for one in found["comparisons"] if one["metric"] == "p_train"]
-    assert (found["verdict"], rate["verdict"]) == (verdict, verdict)
-    assert "passed" not in done.stdout.splitlines()[-1] or code == 0
+def judged(run: Run, directory: Path, before: Path, slower: float, disturbed: tuple[str, ...]) -> tuple[int, str]:
+    """Exit code, and the verdict on the rate, of a session whose steps take ``slower`` times as long.
+
+    Up to four are made: a neighbour's load is a slowdown too, or makes a session undecided. What it may do to the
+    verdict is ``disturbed``.
+    """
+    for attempt in range(4):
+        now = directory / str(attempt)
+        done = run(now, STEP * slower, f"--rounds={ROUNDS}", f"--baseline={before}")
+        assert done.returncode in (0, 1), done.stdout + done.stderr
+        (rate,) = [one for one in result(now)["comparisons"] if one["metric"] == "p_train"]
+        if rate["verdict"] not in disturbed:
+            break
+    return done.returncode, rate["verdict"]
+
+
+def test_a_real_slowdown_of_a_tenth_fails_the_test(run: Run, before: Path, tmp_path: Path) -> None:
+    assert judged(run, tmp_path, before, 1.1, ("inconclusive",)) == (1, "regressed")
+
+
+def test_the_same_speed_passes(run: Run, before: Path, tmp_path: Path) -> None:
+    assert judged(run, tmp_path, before, 1.0, ("inconclusive", "regressed")) == (0, "passed")

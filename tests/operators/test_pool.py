@@ -88,12 +88,12 @@ def test_a_call_that_does_not_end_is_ended_at_its_limit(make_pool, session, gemm
 
 
 def test_a_limit_of_silence_begins_again_with_every_sign_of_life(make_pool, session, gemm):
-    pool, limit = make_pool(session), Limit(4.0, of_silence=True)
+    pool, limit = make_pool(session), Limit(6.0, of_silence=True)
     ask(pool, gemm())
     begin = time.monotonic()
     assert ask(pool, gemm("slow and alive"), limit=limit).reply["status"] == "measured"
     assert time.monotonic() - begin > limit.seconds
-    with pytest.raises(JobTimedOut, match="no sign of life for 4 s"):
+    with pytest.raises(JobTimedOut, match="no sign of life for 6 s"):
         ask(pool, gemm("hang"), limit=limit)
 
 

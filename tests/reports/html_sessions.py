@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 
 from pytest_flagperf import result as results
+from pytest_flagperf.judging import gathering
+from pytest_flagperf.judging import kept
+from pytest_flagperf.judging.baselines import Baseline
 from pytest_flagperf.result import CaseInfo
 from pytest_flagperf.result import ComparisonResult
 from pytest_flagperf.result import DatasetInfo
@@ -270,3 +273,42 @@ def hostile(directory: Path) -> Path:
     }
     model = msgspec.structs.replace(model, rounds=rounds)
     return write(directory, [model, kernel], description=description, log=HOSTILE * 3, host="<b onclick=alert(1)>host")
+
+
+def mixed(directory: Path) -> Path:
+    """Training that is well, missed and broken, one compared with a baseline, and operators."""
+    return write(
+        directory,
+        [
+            case(1, "regressed", comparisons=[comparison("regressed", -0.048)]),
+            case(2, "missed"),
+            case(3, "invalid", error=ErrorResult("RankCrashed", "rank 3 died of signal 9\nsee its log")),
+            *(operator(number) for number in range(1, 6)),
+            operator(6, "wrong", error=ErrorResult("WrongResult", "0.5 > 1e-6")),
+        ],
+    )
+
+
+# Epochs, steps and quality of a baseline whose rounds learn as ``case`` does.
+LEARNED = ((1.0, 600.0, 0.5), (2.0, 1200.0, 0.761), (3.0, 1800.0, 0.79))
+
+
+def learned(rounds: int = 8, curve: Sequence[tuple[float, float, float]] = LEARNED) -> dict[str, Any]:
+    """The curves of rounds that differ by a thousandth each."""
+    epochs, steps, values = (list(column) for column in zip(*curve, strict=True))
+    return {
+        f"before round {number}": {
+            "epoch": epochs,
+            "step": steps,
+            "top1": [value + 0.001 * (number - rounds / 2) for value in values],
+        }
+        for number in range(1, rounds + 1)
+    }
+
+
+def keep_baseline(session: Path, result: Result, curves: Mapping[str, Any]) -> Baseline:
+    """Keep in a session a baseline of the case with these curves, as its gate does."""
+    stored = msgspec.structs.replace(gathering.of_result(result, "before"), curve=dict(curves))
+    baseline = Baseline(result.case.vendor, result.case.chip or "", case=[stored], origin="R300.toml")
+    kept.write(session, result.case.vendor, result.case.chip, baseline)
+    return baseline

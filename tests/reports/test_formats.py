@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import importlib
 import io
@@ -177,6 +178,16 @@ def test_the_workbook_makes_no_formula_and_no_link_of_text(tmp_path: Path) -> No
     assert ("s", "http://e.example") in line
     assert not [kind for row in sheet(path, "cases") for kind, _ in row if kind == "formula"]
     assert max(len(text) for _, text in line) == 32_767
+
+
+def test_a_number_that_no_workbook_holds_is_text_in_it(tmp_path: Path) -> None:
+    pytest.importorskip("xlsxwriter")
+    one = session(tmp_path / "a", [training()])
+    one = dataclasses.replace(one, description={**one.description, "versions": {"torch": 10**400, "python": 3.5}})
+    xlsx.render([one], tmp_path / "report.xlsx")
+    cells = {row[1][1]: row[2] for row in sheet(tmp_path / "report.xlsx", "environment")}
+    assert cells["versions.torch"] == ("s", str(10**400))
+    assert cells["versions.python"] == ("n", "3.5")
 
 
 def test_a_workbook_wants_an_output(tmp_path: Path) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 import re
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
@@ -21,18 +18,12 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.reports import html
 from pytest_flagperf.reports import reading
-from pytest_flagperf.reports.html import cases
 from pytest_flagperf.reports.html import gathering
 from pytest_flagperf.reports.html import libraries
-from pytest_flagperf.reports.html import page
-from pytest_flagperf.reports.html import series
 from pytest_flagperf.reports.html import texts
-from pytest_flagperf.result import DatasetInfo
-from pytest_flagperf.result import ErrorResult
-from pytest_flagperf.result import SpreadResult
-from pytest_flagperf.result import TargetResult
 from tests.reports import html_sessions
-from tests.reports.html_sessions import HOSTILE
+from tests.reports.html_page import Document
+from tests.reports.html_page import written
 
 
 pytest.importorskip("jinja2")
@@ -40,63 +31,12 @@ pytest.importorskip("bokeh")
 pytest.importorskip("itables")
 
 HERE = Path(html.__file__).parent
-VOID = {"meta", "link", "input", "br", "img", "hr"}
-
-
-class Document(HTMLParser):
-    """A page as a browser without scripts reads it: texts and elements, which have to be closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.texts: list[str] = []
-        self.data: dict[str, str] = {}
-        self._open: list[tuple[str, str]] = []
-        self.feed(text)
-        assert not self._open, f"never closed: {self._open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.elements[tag] += 1
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self._open.append((tag, dict(attrs).get("id") or ""))
-
-    def handle_endtag(self, tag):
-        assert self._open and self._open[-1][0] == tag, f"</{tag}> closes {self._open[-3:]}"
-        self._open.pop()
-
-    def handle_data(self, data):
-        tag, name = self._open[-1] if self._open else ("", "")
-        if tag == "script":
-            self.data[name] = self.data.get(name, "") + data
-        elif tag != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.texts))
 
 
 @pytest.fixture
 def session(tmp_path):
     """Training that is well, missed and broken, one compared with a baseline, and operators."""
-    missed = html_sessions.case(2, "missed")
-    return html_sessions.write(
-        tmp_path / "session-a",
-        [
-            html_sessions.case(1, "regressed", comparisons=[html_sessions.comparison("regressed", -0.048)]),
-            missed,
-            html_sessions.case(3, "invalid", error=ErrorResult("RankCrashed", "rank 3 died of signal 9\nsee its log")),
-            *(html_sessions.operator(number) for number in range(1, 6)),
-            html_sessions.operator(6, "wrong", error=ErrorResult("WrongResult", "0.5 > 1e-6")),
-        ],
-    )
-
-
-def written(directories, tmp_path: Path, language: str = "both") -> Document:
-    """The report of these sessions, read."""
-    return Document(html.write(directories, tmp_path / "report.html", language).read_text(encoding="utf-8"))
+    return html_sessions.mixed(tmp_path / "session-a")
 
 
 def test_the_data_counts_every_verdict_once(session):
@@ -162,28 +102,6 @@ def test_the_page_reaches_for_nothing_outside_of_itself(session, tmp_path):
     assert "'unsafe-inline'" not in rule.split("script-src")[1].split(";")[0]
 
 
-def test_hostile_text_stays_text_wherever_it_stands(tmp_path):
-    session = html_sessions.hostile(tmp_path / "session")
-    document = written([session], tmp_path)
-    plain = written([html_sessions.write(tmp_path / "plain", [html_sessions.case()])], tmp_path)
-    assert document.elements["img"] == document.elements["b"] == 0
-    # One script of ours; all others are data.
-    kinds = [value for tag, name, value in document.attributes if tag == "script" and name == "type"]
-    assert document.elements["script"] == len(kinds) + 1
-    assert set(kinds) == {"application/json", "application/gzip"}
-    assert document.data[""] == plain.data[""]
-    assert not [name for _, name, _ in document.attributes if name.startswith("on")]
-    assert " ".join(document.texts).count(HOSTILE) > 30
-    charts = json.loads(document.data["charts-case-1"])
-    assert HOSTILE in [chart["name"] for chart in charts]
-
-
-def test_data_for_scripts_can_end_no_script_and_no_line():
-    text = page.as_json({"a": HOSTILE})
-    assert not set("<>&\u2028\u2029") & set(text)
-    assert json.loads(text) == {"a": HOSTILE}
-
-
 def test_the_libraries_are_in_the_file_with_their_licences(session, tmp_path):
     document = written([session], tmp_path)
     bokeh = json.loads(gzip.decompress(base64.b64decode(document.data["library-bokeh"])))
@@ -198,37 +116,6 @@ def test_a_missing_library_names_the_extra_that_brings_it(monkeypatch):
     with pytest.raises(ConfigurationError, match=r"pip install 'pytest-flagperf\[html\]'"):
         libraries.bundled()
     libraries.bundled.cache_clear()
-
-
-def test_curves_of_a_copied_session_are_found_though_its_results_name_another_machine(session):
-    first = html.data([session])["cases"][0]
-    charts = {(chart["title"], chart["name"]): chart for chart in first["charts"]}
-    loss = charts["loss", ""]
-    assert [one["name"] for one in loss["series"]] == ["1", "2"]
-    assert loss["series"][0]["points"] == html_sessions.STEPS
-    assert len(loss["series"][0]["x"]) <= series.MOST_POINTS
-    assert charts["quality", "top1"]["bounds"] == [0.759]
-    power = charts["device", "power"]
-    assert [one["name"] for one in power["series"]] == ["0", "1"]
-    assert power["unit"] == "W"
-    assert power["marks"] == [2, 22.5]
-
-
-def test_thinning_keeps_ends_and_every_extreme():
-    points = [(float(x), 1.0) for x in range(10_000)]
-    points[4321] = (4321.0, 99.0)
-    points[7000] = (7000.0, math.nan)
-    kept = series.thin(points, 100)
-    assert len(kept) <= 100
-    assert kept[0] == points[0]
-    assert kept[-1] == points[-1]
-    assert (4321.0, 99.0) in kept
-    assert [x for x, _ in kept] == sorted(x for x, _ in kept)
-
-
-def test_many_curves_share_the_points_that_a_page_can_carry():
-    assert series.points_for(10) == series.MOST_POINTS
-    assert series.points_for(5000) * 5000 <= series.MOST_POINTS_TOGETHER
 
 
 def test_what_differs_from_the_standard_case_is_marked(session):
@@ -281,7 +168,7 @@ def test_sessions_stand_side_by_side_with_what_they_differ_in(tmp_path):
 
 def test_a_resumed_session_and_the_one_it_resumes_show_each_case_once(tmp_path):
     taken = "resumed: taken from session first, not run again"
-    again = "resumed: not taken from session first: it is invalid there"
+    again = "not taken from session first: it is invalid there"
     first = html_sessions.write(
         tmp_path / "first", [html_sessions.case(1), html_sessions.case(2, "invalid"), html_sessions.case(3)]
     )
@@ -299,51 +186,15 @@ def test_a_resumed_session_and_the_one_it_resumes_show_each_case_once(tmp_path):
     assert data["counts"] == {"passed": 3}
 
 
-def test_a_killed_session_says_what_was_started_and_not_ended(tmp_path):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1)])
-    description = json.loads((session / "session.json").read_text())
-    del description["time_ended"]
-    (session / "session.json").write_text(json.dumps(description))
-    (session / "ledger.jsonl").write_text(
-        json.dumps({"event": "round_start", "case": "model9", "round": 2, "directory": "/x/model9/round2"}) + "\n"
-    )
-    (session / "broken").mkdir()
-    (session / "broken" / "result.json").write_text("{")
-    text = written([session], tmp_path).text
-    assert "model9 round 2" in text
-    assert "has not ended" in text
-    assert "broken/result.json cannot be read" in text
-
-
-def test_a_session_of_which_only_the_results_are_left_makes_a_report(tmp_path):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1), html_sessions.operator(1)])
-    (session / "session.json").unlink()
-    for path in sorted(session.rglob("round*/**/*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    for path in session.glob("case1/round*"):
-        path.rmdir()
-    document = written([session], tmp_path)
-    assert "The files of a round are not here" in document.text
-    assert "1,000" in document.text
-
-
-def test_long_messages_and_logs_are_cut_and_say_so(tmp_path):
-    error = ErrorResult("RankCrashed", "x" * 50_000)
-    session = html_sessions.write(
-        tmp_path / "session", [html_sessions.case(1, "invalid", error=error)], log="line\n" * 50_000
-    )
-    (case,) = html.data([session])["cases"]
-    assert len(case["error"]["message"]) < 21_000
-    (log,) = case["logs"]
-    assert log["is_cut"]
-    assert log["size"] == 250_000
-    assert log["text"].startswith("line\n")
-    assert len(log["text"]) <= 12_000
-
-
-def test_colours_of_a_terminal_are_taken_out_of_logs(tmp_path):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1)], log="\x1b[31mred\x1b[0m\x00\tend\n")
-    assert html.data([session])["cases"][0]["logs"][0]["text"] == "red\tend\n"
+def test_a_session_that_ran_everything_again_stands_in_the_place_of_the_one_it_resumed(tmp_path):
+    again = "not taken from session first: it is invalid there"
+    first = html_sessions.write(tmp_path / "first", [html_sessions.case(1, "invalid"), html_sessions.case(2)])
+    description = {"time_started": 1.8e9, "resumed": {"session": "first", "directory": str(first)}}
+    second = html_sessions.write(tmp_path / "second", [html_sessions.case(1, notes=[again])], description=description)
+    assert [(one["model"], one["session"]) for one in html.data([first, second])["cases"]] == [
+        ("model2", "first"),
+        ("model1", "second"),
+    ]
 
 
 def test_every_text_is_there_in_both_languages_and_used():
@@ -434,184 +285,7 @@ def test_the_data_is_plain(session):
     assert msgspec.json.decode(msgspec.json.encode(plain))["counts"] == plain["counts"]
 
 
-# --- what a reader must not miss
-
-
-def row_of(data, model: str) -> dict:
-    return next(row for row in data["cases"] if row["model"] == model)
-
-
-def test_a_stand_in_is_marked_wherever_its_case_stands_and_is_no_pass_of_the_chip(tmp_path):
-    stand_in = html_sessions.info(1, stand_in="cpu")
-    found = [
-        html_sessions.case(1, "missed", case=stand_in),
-        html_sessions.case(2, case=html_sessions.info(2, division="open"), deviations=[]),
-        html_sessions.case(3, dataset=DatasetInfo("digits", True), deviations=[]),
-        html_sessions.operator(1, case={"stand_in": "cpu"}),
-    ]
-    session = html_sessions.write(tmp_path / "session", found)
-    data = html.data([session])
-    assert [row["marks"] for row in data["cases"]] == [["stand_in"], ["open"], ["synthetic"]]
-    cells = {row["model"]: row["cells"]["kunlunxin R300"] for row in data["support"]["rows"]}
-    assert cells["model1"] == [{"verdict": "", "marks": ["stand_in"], "count": 1}]
-    assert cells["model2"] == [{"verdict": "passed", "marks": ["open"], "count": 1}]
-    assert cells["gemm"] == [{"verdict": "", "marks": ["stand_in"], "count": 1}]
-    text = written([session], tmp_path).text
-    # Attention, row and heading of the case; row and details of the operator.
-    assert text.count("ran on a stand-in (cpu)") == 5
-    assert text.count("⚠ open division") == text.count("⚠ synthetic data") == 3
-
-
-def test_what_differs_from_the_standard_case_is_counted_in_row_and_heading(tmp_path):
-    session = html_sessions.write(
-        tmp_path / "session", [html_sessions.case(1, "missed"), html_sessions.case(2, deviations=[])]
-    )
-    data = html.data([session])
-    assert [row["changes"] for row in data["cases"]] == [1, 0]
-    text = written([session], tmp_path).text
-    assert text.count("≠ 1 ") == 3
-    assert "≠ 1 differs from the standard case" in text
-
-
-def test_a_requirement_that_is_not_met_needs_attention(tmp_path):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1)])
-    asked = [
-        {"text": "scaling_efficiency>=0.9", "met": False, "found": 1, "missed": ["model1: 0.8"]},
-        {"text": "amp_speedup>=1", "met": True, "found": 1, "missed": []},
-    ]
-    (session / "derived.json").write_text(json.dumps({"metrics": [], "requirements": asked}))
-    (row,) = html.data([session])["unmet"]
-    assert (row["text"], row["why"]) == ("scaling_efficiency>=0.9", "model1: 0.8")
-    document = written([session], tmp_path)
-    assert "1 ✗ required, not met" in document.text
-    assert "Needs attention ✗ missed --require scaling_efficiency>=0.9 model1: 0.8" in document.text
-    identities = [value for _, name, value in document.attributes if name == "id"]
-    assert row["anchor"] in identities
-
-
-def test_the_worst_needs_attention_first_and_all_of_it_is_there(tmp_path):
-    found = [html_sessions.case(number, "inconclusive", rounds=[]) for number in range(1, 40)]
-    session = html_sessions.write(tmp_path / "session", [*found, html_sessions.case(40, "invalid", rounds=[])])
-    data = html.data([session])
-    assert data["attention"][0]["model"] == "model40"
-    links = [value for tag, name, value in written([session], tmp_path).attributes if (tag, name) == ("a", "href")]
-    # In the list and in the table.
-    assert all(links.count(f"#case-{number}") == 2 for number in range(1, 41))
-
-
-def test_four_digits_hide_no_miss(tmp_path):
-    target = TargetResult("top1", 0.759, "at least", "MLPerf Training v0.7", 0.75896, False)
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1, "missed", targets=[target])])
-    text = written([session], tmp_path).text
-    assert text.count("0.75896") >= 2
-    assert "0.7590" not in text
-
-
-def test_targets_of_an_invalid_case_were_not_judged(tmp_path):
-    target = TargetResult("top1", 0.759, "at least", "MLPerf Training v0.7", None, False)
-    case = html_sessions.case(1, "invalid", targets=[target], error=ErrorResult("RankCrashed", "x"))
-    text = written([html_sessions.write(tmp_path / "session", [case])], tmp_path).text
-    assert "not judged" in text
-    assert "missed" not in text
-
-
-def test_two_values_of_one_metric_say_which_they_are(tmp_path):
-    metrics = reading.results.with_units({"top1": 0.77})
-    spreads = {"top1": SpreadResult([0.761, 0.779], "median")}
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1, metrics=metrics, spreads=spreads)])
-    text = written([session], tmp_path).text
-    assert "0.761 worst round" in text
-    assert "0.77 median" in text
-    assert "needs 5 rounds" in text
-    assert "0.761 · 0.779" in text
-
-
-def test_every_cell_that_is_sorted_by_value_says_so_also_where_it_is_blank(tmp_path):
-    blank = html_sessions.case(1, metrics={})
-    session = html_sessions.write(tmp_path / "session", [blank, html_sessions.case(2)])
-    document = written([session], tmp_path)
-    orders = [value for tag, name, value in document.attributes if (tag, name) == ("td", "data-order")]
-    assert {"", "1000.0"} <= set(orders)
-
-
-def test_integer_operations_are_no_floating_point_ones(tmp_path):
-    whole, other = html_sessions.operator(1), html_sessions.operator(2)
-    other = msgspec.structs.replace(other, case=msgspec.structs.replace(other.case, precision="int8"))
-    session = html_sessions.write(tmp_path / "session", [whole, other])
-    rows = html.data([session])["families"][0]["rows"]
-    assert [row["units"] for row in rows] == [{}, {"tflops": "TOP/s"}]
-    assert ("tflops", 0.5, "TOP/s") in rows[1]["details"]["metrics"]
-
-
-def test_without_scripts_evaluations_and_details_of_operators_are_there(tmp_path):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1), html_sessions.operator(1)])
-    text = written([session], tmp_path).text
-    assert "Evaluations of the last round" in text
-    assert "column-major, as BLAS is called" in text
-    assert "--vendor=kunlunxin" in text
-
-
-def test_an_unsupported_operator_says_why_in_its_row(tmp_path):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.operator(1, "unsupported")])
-    assert html.data([session])["families"][0]["rows"][0]["why"] == "column-major, as BLAS is called"
-
-
-def test_a_page_says_at_its_top_when_and_where_each_session_ran(tmp_path):
-    description = {"driver": "5.0.21", "source": {"commit": "1234567890abcdef"}}
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1)], description=description)
-    assert html.data([session])["sessions"][0]["line"] == [
-        *("2026-09-21 14:13:20 UTC", "host1", "2 × R300", "5.0.21", "1234567890ab")
-    ]
-
-
-# --- what is odd
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        {"host": [1], "device_list": {"a": 1}, "versions": 3, "command": 7, "environment": "x", "source": []},
-        {"time_started": 1e300, "time_ended": "yesterday", "exit_status": {}, "device_list": [1, None, {"name": 5}]},
-        {"session": ["a"], "vendor": None, "driver": {"a": 1}, "host": {"cpus": "many", "memory_gib": None}},
-    ],
-)
-def test_an_odd_description_of_a_session_makes_a_report_all_the_same(tmp_path, odd):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1)], description=odd)
-    assert "1,000" in written([session], tmp_path).text
-
-
-def test_derived_figures_that_cannot_be_read_are_told_and_lose_no_report(tmp_path):
-    session = html_sessions.write(tmp_path / "session", [html_sessions.case(1)])
-    (session / "derived.json").write_text('{"metrics": 5}')
-    text = written([session], tmp_path).text
-    assert "derived.json cannot be read" in text
-    assert "1,000" in text
-
-
-def test_two_sessions_of_one_name_are_told_apart(tmp_path):
-    for place, speed in (("x", 1000.0), ("y", 900.0)):
-        html_sessions.write(tmp_path / place / "same", [html_sessions.case(1, speed=speed)])
-    data = html.data([tmp_path / "x" / "same", tmp_path / "y" / "same"])
-    assert data["labels"] == {"same": "S1", "same~2": "S2"}
-    values = {row["metric"]: row["values"] for row in data["beside"]["rows"]}
-    assert values["p_whole"] == [1000.0, 900.0]
-
-
 def test_a_path_that_cannot_be_written_is_told(session, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["report", str(session), "--output", str(tmp_path / "file" / "report.html")]) == 1
     assert f"cannot be written to {tmp_path / 'file' / 'report.html'}" in capsys.readouterr().err
-
-
-def test_many_long_messages_share_what_a_page_can_carry(tmp_path):
-    long = "x" * 60_000
-    found = [
-        html_sessions.case(
-            number, "invalid", error=ErrorResult("RankCrashed", long), diff=long, notes=[long] * 40, rounds=[]
-        )
-        for number in range(1, 121)
-    ]
-    data = html.data([html_sessions.write(tmp_path / "session", found, log="")])
-    lengths = [len(one["error"]["message"]) + len(one["diff"]) + sum(map(len, one["notes"])) for one in data["cases"]]
-    assert sum(lengths) < 4 * cases.MESSAGES_TOGETHER
-    assert data["cases"][0]["notes"][-1] == "… 39 more in result.json"

@@ -173,6 +173,84 @@ def test_a_chart_shows_the_value_under_the_pointer(opened, report):
     assert 310 < float(re.search(r"3\d\d", tips)[0]) < 320
 
 
+@pytest.fixture
+def with_band(tmp_path):
+    """Builds the report of a case whose session keeps a baseline with these curves."""
+
+    def build(**curves):
+        result = html_sessions.case(1)
+        session = html_sessions.write(tmp_path / "banded", [result], description={"rounds": 2})
+        html_sessions.keep_baseline(session, result, html_sessions.learned(**curves))
+        return html.write([session], tmp_path / "report.html")
+
+    return build
+
+
+def shades(page, holder) -> int:
+    """How many colours fill more than a hundredth of a chart: its margin, its ground, and an area in it.
+
+    A canvas is there, of one colour, before it is painted: that is waited for.
+    """
+    canvas = holder.locator("canvas").first
+    for _ in range(200):
+        if (found := _shades(canvas)) > 1:
+            return found
+        page.wait_for_timeout(50)
+    pytest.fail("nothing was painted")
+
+
+def _shades(canvas) -> int:
+    data = canvas.evaluate(
+        """one => {
+            const counts = {};
+            const { width, height } = one;
+            if (!width || !height) return 0;
+            const copy = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+            Object.assign(copy.canvas, { width, height });
+            copy.drawImage(one, 0, 0);
+            const bytes = copy.getImageData(0, 0, width, height).data;
+            for (let i = 0; i < bytes.length; i += 4) {
+                const colour = bytes.slice(i, i + 4).join();
+                counts[colour] = (counts[colour] ?? 0) + 1;
+            }
+            return Object.values(counts).filter(count => count > width * height / 100).length;
+        }"""
+    )
+    return int(data)
+
+
+def test_the_band_of_a_baseline_is_behind_the_curve_and_tells_its_figures(opened, with_band):
+    longer = [*html_sessions.LEARNED, (4.0, 2400.0, 0.8), (5.0, 3000.0, 0.8)]
+    page = opened(with_band(curve=longer))
+    page.locator("#case-table a").first.click()
+    chart = page.locator("#case-1 figure", has_text="Quality: top1")
+    chart.locator("canvas").first.wait_for()
+    assert chart.locator(".legend li").all_inner_texts() == [
+        *("round 1", "round 2", "prediction interval of 8 rounds of the baseline"),
+        *("mean of the baseline", "limit: a run beyond it is stopped"),
+    ]
+    assert "target 0.759" in chart.locator("figcaption").inner_text()
+    loss = page.locator("#case-1 figure", has_text="Training loss")
+    assert shades(page, chart) > shades(page, loss)
+    # Where the run has ended and the band has not.
+    tips = hover(page, chart, 0.6)
+    assert "step: 1800" in re.sub(r"\s+", " ", tips)
+    assert "mean of the baseline: 0.7905" in re.sub(r"\s+", " ", tips)
+    # What is under the pointer stays to be seen.
+    assert shades(page, chart) > shades(page, loss)
+    page.locator("[data-language=zh]").click()
+    caption = page.locator("#case-1 figcaption", has_text="质量：top1")
+    playwright.expect(caption).to_contain_text("基线 8 轮的预测区间")
+
+
+def test_a_band_of_one_evaluation_is_seen_and_tells_its_figures(opened, with_band):
+    page = opened(with_band(curve=[(2.0, 1200.0, 0.761)]))
+    page.locator("#case-table a").first.click()
+    chart = page.locator("#case-1 figure", has_text="Quality: top1")
+    chart.locator("canvas").first.wait_for()
+    assert "mean of the baseline: 0.7615" in re.sub(r"\s+", " ", hover(page, chart, 0.97))
+
+
 def test_a_single_curve_shows_its_value_wherever_the_pointer_is_above_it(opened, report, tmp_path):
     session = html_sessions.write(tmp_path / "one", [html_sessions.operator(1)])
     page = opened(html.write([session], tmp_path / "report.html"))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 
 from pytest_flagperf import result as results
 from pytest_flagperf.errors import RankCrashed
+from pytest_flagperf.judging.derived import Derived
+from pytest_flagperf.judging.derived import RequirementResult
+from pytest_flagperf.judging.derived import write
 from pytest_flagperf.reports import terminal
+from tests.reports.html_sessions import operator
 from tests.test_result import make
 
 
@@ -101,8 +107,87 @@ def test_what_a_comparison_found_is_told_in_words_unless_all_is_as_before(tmp_pa
 def test_verdicts_are_counted(tmp_path):
     result = make(tmp_path)
     assert terminal.tally([result, compared(result, "regressed", -0.1), result]) == "verdicts: 2 passed, 1 regressed"
+    assert terminal.tally([result], 1) == "verdicts: 1 passed, 1 requirement not met"
+    assert terminal.tally([result], 2) == "verdicts: 1 passed, 2 requirements not met"
 
 
 def test_a_result_that_was_taken_from_another_session_is_said_so(tmp_path):
     taken = msgspec.structs.replace(make(tmp_path), notes=["resumed: taken from session x, not run again"])
     assert terminal.row(taken)[-1] == "passed (resumed)"
+
+
+def apart(result: results.Result, model: str, *reasons: str) -> results.Result:
+    other = [results.ComparisonResult(name, terminal.APART, 1.0, reasons=list(reasons)) for name in ("p_train", "top1")]
+    case = msgspec.structs.replace(result.case, model=model)
+    return msgspec.structs.replace(result, case=case, verdict=terminal.APART, comparisons=other)
+
+
+def test_what_keeps_results_from_being_compared_is_told_once_for_all_that_differ_alike(tmp_path):
+    result = make(tmp_path)
+    nvidia = "vendor was 'nvidia', is 'cpu'"
+    found = [
+        apart(result, "a", nvidia),
+        compared(result, "passed", 0.01),
+        apart(result, "b", nvidia, "batch_size was 8, is 16"),
+        *(apart(result, model, nvidia) for model in "cdefgh"),
+        apart(result, "\x1b[2J", "seed\x07"),
+    ]
+    several = "a convergence, c convergence, d convergence, e convergence, f convergence and 2 more"
+    assert terminal.apart(found) == [
+        f"not comparable: {nvidia} ({several})",
+        f"not comparable: {nvidia}; batch_size was 8, is 16 (b convergence)",
+        "not comparable: seed\ufffd (\ufffd[2J convergence)",
+    ]
+    every = terminal.apart([apart(result, "a", f"batch_size was 1, is {size}") for size in range(12)])
+    assert every[terminal.MOST_NOTES :] == ["… 2 others are in the result.json files"]
+    assert terminal.apart([result, compared(result, "regressed", -0.1)]) == []
+
+
+def beside(result: results.Result, stored: int, model: str = "toy") -> results.Result:
+    one = results.ComparisonResult(
+        "p_train", "inconclusive", 90.0, 100.0, -0.1, tolerance=0.05, samples=[100.0] * stored, source="/b/A1.toml"
+    )
+    case = msgspec.structs.replace(result.case, model=model)
+    figures = results.with_units({"p_train": 90.0})
+    return msgspec.structs.replace(result, case=case, rounds=[], metrics=figures, comparisons=[one])
+
+
+def test_that_too_few_samples_cannot_regress_is_said_in_one_line_with_what_to_do(tmp_path):
+    result = make(tmp_path)
+    session = tmp_path / "my session"
+    (line,) = terminal.too_few([beside(result, 1), result, beside(result, 4), beside(result, 5)], session)
+    assert line == (
+        "2 of 3 cases cannot regress beside this baseline, but by a bound: 2 to 5 samples, new and stored, 6 are "
+        f"needed (flagperf rebase '{session}' --baseline /b/A1.toml --write adds this session's; --rounds adds samples "
+        "too)"
+    )
+    assert terminal.too_few([result, beside(result, 5)], session) == []
+    results.write_result(tmp_path, result)
+    assert f"flagperf rebase {tmp_path.parent} --baseline" in terminal.too_few([beside(result, 1)], tmp_path)[0]
+
+
+def test_an_operator_beside_one_session_is_told_that_it_cannot_regress_and_that_sessions_are_what_it_lacks(tmp_path):
+    one = results.ComparisonResult("time", "passed", 120.0, 119.0, 0.01, tolerance=0.05, samples=[119.0], source="/b")
+    found = [operator(1, comparisons=[one])]
+    assert terminal.beside_baseline(found, tmp_path)[-1] == (
+        "1 of 1 case cannot regress beside this baseline, but by a bound: 2 samples, new and stored, 6 are needed "
+        "(a baseline of more sessions is needed, see flagperf rebase)"
+    )
+    many = msgspec.structs.replace(one, samples=[119.0] * 5)
+    assert len(terminal.beside_baseline([operator(1, comparisons=[many])], tmp_path)) == 1
+
+
+def test_a_quiet_session_is_told_of_where_a_requirement_is_not_met(tmp_path):
+    (tmp_path / "toy").mkdir()
+    results.write_result(tmp_path / "toy", make(tmp_path))
+    said: list[str] = []
+    reporter = SimpleNamespace(
+        config=SimpleNamespace(get_verbosity=lambda: -1), section=said.append, write_line=said.append
+    )
+    terminal.summarize(reporter, {"test": tmp_path / "toy"})
+    assert said == []
+    missed = RequirementResult("amp_speedup>=1", met=False, found=0)
+    write(tmp_path, Derived([], requirements=[missed]))
+    terminal.summarize(reporter, {"test": tmp_path / "toy"})
+    assert "verdicts: 1 passed, 1 requirement not met" in said
+    assert "required, not met: amp_speedup>=1 cannot be checked: no two cases of this session give amp_speedup" in said

@@ -109,8 +109,8 @@ class _Sheets:
             sheet.write_boolean(row, column, value)
             return 5
         if isinstance(value, (int, float)):
-            # A workbook knows neither NaN nor infinity; as text they are at least seen.
-            if not math.isfinite(value):
+            # A workbook knows neither NaN nor infinity, nor more than a float holds; as text they are at least seen.
+            if not _fits(value):
                 sheet.write_string(row, column, str(value))
             else:
                 sheet.write_number(row, column, value)
@@ -119,6 +119,14 @@ class _Sheets:
         text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
         sheet.write_string(row, column, text, self._fills.get(text))
         return max((len(part) for part in text.splitlines()), default=0)
+
+
+def _fits(value: float) -> bool:
+    """Whether a number can be one in a workbook."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _summary(sessions: Sequence[SessionFiles]) -> list[tuple[rows.Cell, ...]]:

@@ -16,7 +16,9 @@ import msgspec
 
 from pytest_flagperf import references
 from pytest_flagperf import sessions
+from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import resume
+from pytest_flagperf.judging.curves import Band
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports import terminal
 from pytest_flagperf.reports.html import series
@@ -39,8 +41,11 @@ MAIN = (
     *("p_whole", "p_train", "p_core", "e2e_time", "train_time", "time_to_target"),
     *("p_inference_core", "p_inference_whole", "quality_ratio", "latency_p99", "memory_peak", "time"),
 )
-# The comparison that stands for its case in the table of cases: the first of these.
-_WORST_FIRST = ("regressed", "inconclusive", "improved", "passed", "not comparable", "no baseline")
+# What tells a case from others.
+_IDENTITY = (
+    *("id", "node_id", "model", "kind", "role", "framework", "precision", "topology", "scale"),
+    *("engine", "vendor", "division", "stand_in"),
+)
 
 # What colours a terminal, and what no document may hold.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -57,14 +62,15 @@ class Share:
     @classmethod
     def of(cls, results: Sequence[Result], together: int = 0) -> Share:
         """The share of each of these cases, where there are so many ``together`` with the operators."""
-        curves = sum(2 * len(one.rounds) + len(series.DEVICE) + len(series.HOST) for one in results)
+        # A band has three.
+        curves = sum(2 * len(one.rounds) + 3 + len(series.DEVICE) + len(series.HOST) for one in results)
         logs = min(MOST_LOG, LOGS_TOGETHER // max(1, len(results)))
         text = min(MOST_MESSAGE, MESSAGES_TOGETHER // max(1, len(results), together))
         return cls(series.points_for(curves), max(LEAST_LOG, logs), max(LEAST_MESSAGE, text))
 
 
-def describe(session: SessionFiles, result: Result, share: Share) -> dict[str, Any]:
-    """What the report shows of one case."""
+def describe(session: SessionFiles, result: Result, share: Share, band: Band | None = None) -> dict[str, Any]:
+    """What the report shows of one case; ``band`` is where its rounds were to stay."""
     directories = [(one, sessions.round_directory(session, result, one)) for one in result.rounds]
     there = [(one, directory) for one, directory in directories if directory.is_dir()]
     return {
@@ -89,9 +95,9 @@ def describe(session: SessionFiles, result: Result, share: Share) -> dict[str, A
         "environment": environment(result),
         "rounds": [_round(one, share) for one in result.rounds],
         **_evaluations(result),
-        "logs": _logs(there, share.logs),
+        "logs": _logs(session.directory, there, share.logs),
         "rerun": shlex.join(result.rerun),
-        "charts": series.charts(result, there, share.points),
+        "charts": series.charts(result, there, share.points, band),
         "files_missing": [one.directory for one, directory in directories if not directory.is_dir()],
     }
 
@@ -102,20 +108,9 @@ def identity(session: SessionFiles, result: Result, share: Share) -> dict[str, A
     error = result.error
     return {
         "session": session.name,
-        "id": case.id,
-        "node_id": case.node_id,
-        "model": case.model,
-        "kind": case.kind,
-        "role": case.role,
-        "framework": case.framework,
-        "precision": case.precision,
-        "topology": case.topology,
-        "scale": case.scale,
-        "vendor": case.vendor,
+        **{name: getattr(case, name) for name in _IDENTITY},
         "chip": case.chip or "",
         "on": f"{case.vendor} {case.chip}" if case.chip else case.vendor,
-        "division": case.division,
-        "stand_in": case.stand_in,
         "marks": reading.marks(result),
         "changes": len(result.deviations),
         "verdict": result.verdict,
@@ -144,8 +139,7 @@ def cut_all(texts: Sequence[str], most: int) -> list[str]:
 
 def worst(result: Result) -> dict[str, Any] | None:
     """The comparison that a reader has to see first."""
-    order = {word: number for number, word in enumerate(_WORST_FIRST)}
-    found = sorted(result.comparisons, key=lambda one: order.get(one.verdict, len(order)))
+    found = gate.foremost(result.comparisons)
     return msgspec.to_builtins(found[0]) if found else None
 
 
@@ -264,15 +258,22 @@ def _round(one: RoundResult, share: Share) -> dict[str, Any]:
     }
 
 
-def _logs(directories: Iterable[tuple[RoundResult, Path]], most: int) -> list[dict[str, Any]]:
-    """The ends of the last round's logs that are not empty, the launcher's and the first ranks'."""
+def _logs(session: Path, directories: Iterable[tuple[RoundResult, Path]], most: int) -> list[dict[str, Any]]:
+    """The ends of the last round's logs that are not empty, the launcher's and the first ranks'.
+
+    Of the ``session`` alone: a path or a link in somebody else's session may lead to any file of the reader's.
+    """
     last = [directory for _, directory in directories][-1:]
-    paths = [path for directory in last for path in sorted(directory.glob("*/*.log")) if path.stat().st_size]
+    paths = [path for directory in last for path in sorted(directory.glob("*/*.log")) if _is_log(session, path)]
     chosen = paths[:MOST_LOGS]
     return [
         {"name": f"{path.parent.parent.name}/{path.parent.name}/{path.name}", **_tail(path, most // len(chosen))}
         for path in chosen
     ]
+
+
+def _is_log(session: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(session) and path.is_file() and path.stat().st_size > 0
 
 
 def _tail(path: Path, most: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.html import cases
 from pytest_flagperf.reports.html import operators
 from pytest_flagperf.reports.html import texts
+from pytest_flagperf.reports.html.bands import Bands
 from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
 
@@ -34,7 +34,8 @@ def gather(directories: Iterable[Path]) -> dict[str, Any]:
     found = once(read)
     models = [(session, result) for session, result in found if result.case.kind != "operator"]
     share = cases.Share.of([result for _, result in models], len(found))
-    described = [cases.describe(session, result, share) for session, result in models]
+    found_bands = Bands()
+    described = [cases.describe(session, result, share, found_bands.of(session, result)) for session, result in models]
     families = operators.families(
         [(session, result) for session, result in found if result.case.kind == "operator"], share
     )
@@ -68,8 +69,7 @@ def once(read: Sequence[SessionFiles]) -> Found:
     """The results, each case once: one that a later session took over or ran again with ``--resume`` is left out."""
     replaced: set[tuple[str, str]] = set()
     for session in read:
-        earlier = {name for result in session.results for name in _resumed(result)} - {session.name}
-        replaced |= {(name, result.case.node_id) for name in earlier for result in session.results}
+        replaced |= {(name, result.case.node_id) for name in _resumed(session) for result in session.results}
     return [
         (session, result)
         for session in read
@@ -128,7 +128,7 @@ def facts(read: Sequence[SessionFiles]) -> list[dict[str, Any]]:
     ]
 
 
-_ALWAYS_DIFFER = ("started", "ended", "command", "directory")
+_ALWAYS_DIFFER = ("started", "time_ended", "command", "directory")
 
 
 def beside(read: Sequence[SessionFiles], models: Found) -> dict[str, Any]:
@@ -166,10 +166,10 @@ def _number(rows: Iterable[dict[str, Any]], kind: str) -> None:
         row["anchor"] = f"{kind}-{number}"
 
 
-def _resumed(result: Result) -> list[str]:
-    """The earlier session that a result's notes say it was taken from, or was not."""
-    notes = [note for note in result.notes if resume.is_note(note)]
-    return [found[1] for note in notes if (found := re.search(r"from session ([^\s,:]+)", note))]
+def _resumed(session: SessionFiles) -> set[str]:
+    """The earlier sessions that this one went on with: its results stand in the place of theirs."""
+    told = sessions.table(session.description, "resumed").get("session")
+    return {str(name) for name in (told, *map(resume.source_of, session.results)) if name} - {session.name}
 
 
 def _session(session: SessionFiles) -> dict[str, Any]:
@@ -190,12 +190,11 @@ def _session(session: SessionFiles) -> dict[str, Any]:
 def _facts(session: SessionFiles) -> dict[tuple[str, str], str]:
     """Kind of fact and name within it → text; what nobody wrote down is left out."""
     description = session.description
-    host = reading.mapping(description.get("host"))
-    source = reading.mapping(description.get("source"))
-    environment = reading.mapping(description.get("environment"))
+    host = sessions.table(description, "host")
+    environment = sessions.table(description, "environment")
     found = [
         ("started", "", moment(description.get("time_started"))),
-        ("ended", "", moment(description.get("time_ended"))),
+        ("time_ended", "", moment(description.get("time_ended"))),
         ("exit_status", "", _told(description.get("exit_status"))),
         ("host", "", _told(host.get("name"))),
         ("processor", "", " · ".join(filter(None, [_told(host.get("cpu")), _cores(host)]))),
@@ -204,12 +203,8 @@ def _facts(session: SessionFiles) -> dict[tuple[str, str], str]:
         ("vendor", "", _told(description.get("vendor"))),
         ("device", "", _devices(description)),
         ("driver", "", _told(description.get("driver"))),
-        *(("software", name, _told(value)) for name, value in reading.mapping(description.get("versions")).items()),
-        (
-            "commit",
-            "",
-            " ".join([_told(source.get("commit")), *(["(changed)"] if source.get("changed") else [])]).strip(),
-        ),
+        *(("software", name, _told(value)) for name, value in sessions.table(description, "versions").items()),
+        ("commit", "", sessions.commit_of(description)),
         ("command", "", shlex.join(map(str, reading.listing(description.get("command"))))),
         *(("environment", name, _told(value)) for name, value in environment.items()),
         ("directory", "", str(session.directory)),
@@ -220,11 +215,11 @@ def _facts(session: SessionFiles) -> dict[tuple[str, str], str]:
 def _line(session: SessionFiles) -> list[str]:
     """What a reader asks first of a session: when, where, on which chip, with which driver, from which commit."""
     description = session.description
-    commit = _told(reading.mapping(description.get("source")).get("commit"))[:12]
+    commit = _told(sessions.table(description, "source").get("commit"))[:12]
     chips = {one.case.chip for one in session.results if one.case.chip and not one.case.stand_in}
     found = [
         moment(description.get("time_started")),
-        _told(reading.mapping(description.get("host")).get("name")),
+        _told(sessions.table(description, "host").get("name")),
         _devices(description) or ", ".join(sorted(chips)),
         _told(description.get("driver")),
         commit,

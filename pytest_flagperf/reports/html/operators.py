@@ -85,7 +85,6 @@ def _details(result: Result, points: int, share: cases.Share) -> dict[str, Any]:
     """What is shown when a reader asks for more of one row."""
     facts = result.operator
     told = [name for name in _FACTS if facts.get(name) not in (None, "", {}, [])]
-    samples = facts.get("samples") or []
     time = result.metrics.get("time")
     return {
         "metrics": [(name, one.value, reading.unit(result, name)) for name, one in result.metrics.items()],
@@ -94,7 +93,7 @@ def _details(result: Result, points: int, share: cases.Share) -> dict[str, Any]:
         "deviations": cases.cut_all(result.deviations, share.text),
         "facts": [(name, cases.cut(_text(facts[name]), share.text)) for name in told],
         "rerun": shlex.join(result.rerun),
-        "chart": series.of_samples(samples, time.unit if time else "", min(points, 120)) if samples else None,
+        "chart": series.of_samples(facts.get("samples"), time.unit if time else "", min(points, 120)),
     }
 
 

@@ -101,6 +101,8 @@
       if (title && handle) handle.setAttribute("aria-label", say("sort", { column: title.textContent.trim() }));
     }
     const output = document.querySelector(`[data-for="${api.table().node().id}"] output`);
+    const empty = api.table().node().querySelector("td.dt-empty");
+    if (empty) empty.textContent = say("rows.none");
     const info = api.page.info();
     if (output) output.textContent = say("rows", { shown: info.recordsDisplay, all: info.recordsTotal });
   }
@@ -186,6 +188,7 @@
   // Okabe and Ito's colours, which people see who tell few apart, made darker or lighter for the ground.
   const inks = { light: ["#0072b2", "#c44e00", "#007a5a", "#a3528a", "#8a6d00", "#444444"], dark: ["#56b4e9", "#e8903a", "#3ecf9f", "#e094c4", "#f0e442", "#cccccc"] };
   const dashes = ["solid", "dashed", "dotted", "dotdash"];
+  const bandLook = { fill_alpha: 0.22 };
   const drawn = new Map();
 
   const unitOf = (chart) => (chart.unit === "ratio" || chart.unit === "1" ? "" : chart.unit);
@@ -215,17 +218,49 @@
     return /^\d+$/.test(one.name) ? say("series.device", one) : one.name;
   }
 
-  function legend(chart, ink) {
+  function entry(look, text) {
+    const swatch = element("span", null, { class: "swatch", "aria-hidden": "true" });
+    Object.assign(swatch.style, look);
+    const line = element("li");
+    line.append(swatch, text);
+    return line;
+  }
+
+  function legend(chart, ink, quiet) {
     const list = element("ul", null, { class: "legend" });
-    if (chart.series.length < 2) return list;
+    if (chart.series.length < 2 && !chart.band) return list;
     for (const [index, one] of chart.series.entries()) {
-      const swatch = element("span", null, { class: "swatch", "aria-hidden": "true" });
-      swatch.style.borderTop = `3px ${{ solid: "solid", dotted: "dotted" }[dashes[index % dashes.length]] ?? "dashed"} ${ink[index % ink.length]}`;
-      const line = element("li");
-      line.append(swatch, nameOf(chart, one));
-      list.append(line);
+      const style = { solid: "solid", dotted: "dotted" }[dashes[index % dashes.length]] ?? "dashed";
+      list.append(entry({ borderTop: `3px ${style} ${ink[index % ink.length]}` }, nameOf(chart, one)));
+    }
+    if (chart.band) {
+      list.append(
+        entry({ height: "0.8em", background: quiet, opacity: bandLook.fill_alpha }, say("band.interval", chart.band)),
+        entry({ borderTop: `2px dotted ${quiet}` }, say("band.mean")),
+        entry({ borderTop: `2px solid ${quiet}` }, say("band.limit")),
+      );
     }
     return list;
+  }
+
+  // Behind the curves: where the baseline's rounds let one more be expected, and what is told of it under the pointer.
+  function drawBand(Bokeh, picture, band, quiet) {
+    const shown = band.low.map((low, index) => `${low} … ${band.high[index]}`);
+    const source = new Bokeh.ColumnDataSource({
+      data: { x: band.x, mean: band.mean, low: band.low, high: band.high, limit: band.limit, shown, of_mean: band.mean.map(String), of_limit: band.limit.map(String) },
+    });
+    const at = (name) => ({ field: name });
+    const line = (name, look) => (band.x.length > 1 ? picture.line(at("x"), at(name), { source, ...look }) : picture.scatter(at("x"), at(name), { source, marker: "dash", size: 24, line_alpha: 1, ...look }));
+    // With data of its own: what is under the pointer is left out of an area.
+    const area = new Bokeh.ColumnDataSource({ data: { x: band.x, low: band.low, high: band.high } });
+    if (band.x.length > 1) picture.varea(at("x"), at("low"), at("high"), { source: area, fill_color: quiet, fill_alpha: bandLook.fill_alpha });
+    else picture.segment(at("x"), at("low"), at("x"), at("high"), { source: area, line_color: quiet, line_alpha: bandLook.fill_alpha, line_width: 24 });
+    line("mean", { line_color: quiet, line_width: 1.5, line_dash: "dotted" });
+    line("limit", { line_color: quiet, line_width: 1.5 });
+    // As wide as a pointer is exact: see the curves.
+    const met = ["mean", "low", "high"].map((name) => line(name, { line_alpha: 0, line_width: 16 }));
+    const tooltips = [[say("x.step"), "@x"], [say("band.mean"), "@of_mean"], [say("band.expected"), "@shown"], [say("band.stopped"), "@of_limit"]];
+    picture.add_tools(new Bokeh.HoverTool({ renderers: met, tooltips, mode: "mouse", line_policy: "nearest", point_policy: "snap_to_data" }));
   }
 
   async function draw(plot) {
@@ -239,23 +274,24 @@
     const ink = inks[dark ? "dark" : "light"];
     const [title, hint] = caption(chart);
     const several = chart.series.length > 1;
-    entry.caption.replaceChildren(document.createTextNode(title), element("small", hint), legend(chart, ink));
+    entry.caption.replaceChildren(document.createTextNode(title), element("small", hint), legend(chart, ink, quiet));
     plot.setAttribute("aria-label", title);
     const picture = Bokeh.Plotting.figure({
       height: 230, sizing_mode: "stretch_width", tools: "box_zoom,reset,save", toolbar_location: "above",
       x_axis_label: say(`x.${chart.x}`), y_axis_label: unitOf(chart) || null,
       background_fill_alpha: 0, border_fill_alpha: 0, outline_line_color: line,
     });
-    // A share is seen against the whole of it.
+    // A share is seen against the whole of it, but beside a band, where little counts.
     const most = Math.max(...chart.series.flatMap((one) => one.y));
     const least = Math.min(...chart.series.flatMap((one) => one.y));
-    if (chart.unit === "ratio" && most <= 1 && least >= 0) picture.y_range = new Bokeh.Range1d({ start: 0, end: 1.02 });
+    if (chart.unit === "ratio" && most <= 1 && least >= 0 && !chart.band) picture.y_range = new Bokeh.Range1d({ start: 0, end: 1.02 });
     picture.toolbar.logo = null;
     picture.toolbar.autohide = true;
     for (const axis of [...picture.xaxis, ...picture.yaxis]) {
       Object.assign(axis, { axis_label_text_color: quiet, major_label_text_color: quiet, axis_line_color: line, major_tick_line_color: line, minor_tick_line_color: null, axis_label_text_font_style: "normal" });
     }
     for (const grid of [...picture.xgrid, ...picture.ygrid]) grid.grid_line_color = line;
+    if (chart.band) drawBand(Bokeh, picture, chart.band, quiet);
     const renderers = chart.series.map((one, index) => {
       const name = nameOf(chart, one);
       const source = new Bokeh.ColumnDataSource({ data: { x: one.x, y: one.y, name: one.x.map(() => name) } });

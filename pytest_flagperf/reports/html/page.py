@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from pytest_flagperf.reports.html import texts
 
 
 HERE = Path(__file__).parent
+_SIGNS = re.compile(r"[<>&]")
 # What of JSON would end a script, begin a comment in HTML, or a line in old JavaScript.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
@@ -46,6 +49,9 @@ def render(data: Mapping[str, Any], language: str = "both") -> str:
         "number": reading.figure,
         "microseconds": table.microseconds,
         "percent": percent,
+        "searchable": _searchable,
+        "severity": reading.severity,
+        "comparison_order": reading.comparison_order,
         "moment": gathering.moment,
     }
     environment.globals |= {"word": texts.word, "say": lambda key: texts.say(key, first)}
@@ -107,6 +113,14 @@ def _badge(verdict: str, language: str) -> Any:
     return _markup(
         '<span class="badge {}"><span aria-hidden="true">{}</span> <span data-t="verdict.{}">{}</span></span>'
     ).format(word.tone, word.sign, verdict, getattr(word, language))
+
+
+def _searchable(escaped: str) -> Any:
+    """What a table is to be searched for, of a template's escaped text: without the signs that begin markup.
+
+    The library of tables reads an attribute with an entity in it as markup, and so would load what it names.
+    """
+    return _markup("{}").format(_SIGNS.sub(" ", html.unescape(str(escaped))))
 
 
 def _digest(script: str) -> str:

@@ -12,6 +12,9 @@ from typing import Any
 
 from pytest_flagperf import perflog
 from pytest_flagperf import samples
+from pytest_flagperf.evidence.findings import UNREADABLE
+from pytest_flagperf.judging import curves
+from pytest_flagperf.judging.curves import Band
 from pytest_flagperf.perflog import Event
 from pytest_flagperf.reports import curve
 from pytest_flagperf.result import Result
@@ -53,20 +56,30 @@ def thin(points: Sequence[Point], most: int) -> list[Point]:
     return [*kept, finite[-1]]
 
 
-def charts(result: Result, directories: Sequence[tuple[RoundResult, Path]], most: int) -> list[dict[str, Any]]:
-    """The charts of a case: ``title``, ``name``, ``unit``, ``x`` (``step`` or ``s``), ``bounds`` and ``series``."""
+def charts(
+    result: Result, directories: Sequence[tuple[RoundResult, Path]], most: int, band: Band | None = None
+) -> list[dict[str, Any]]:
+    """The charts of a case: ``title``, ``name``, ``unit``, ``x`` (``step`` or ``s``), ``bounds`` and ``series``.
+
+    ``band`` is where the rounds were to stay: a quality chart shows it as ``band``.
+    """
     events = [(one, _events(directory)) for one, directory in directories]
-    found = [_loss(events, most), *_quality(result, most)]
+    found = [_loss(events, most), *_quality(result, most, band)]
     if directories:
         one, directory = directories[-1]
         found += _of_devices(one, directory, events[-1][1], most)
     return [chart for chart in found if chart["series"]]
 
 
-def of_samples(values: Sequence[float], unit: str, most: int) -> dict[str, Any]:
-    """The chart of an operator's samples in the order they were taken."""
-    points = [(float(number), value) for number, value in enumerate(values, 1)]
-    return _chart("samples", "", unit, "sample", [_series("", points, most)])
+def of_samples(values: Any, unit: str, most: int) -> dict[str, Any] | None:
+    """The chart of an operator's samples in the order they were taken, of those that are numbers; ``None`` of none.
+
+    Nobody but their worker knows what they are: a result holds whatever it wrote.
+    """
+    numbers = enumerate(values if isinstance(values, list) else (), 1)
+    points = [(float(number), _number(one)) for number, one in numbers if type(one) in (int, float)]
+    points = [point for point in points if math.isfinite(point[1])]
+    return _chart("samples", "", unit, "sample", [_series("", points, most)]) if points else None
 
 
 def _chart(title: str, name: str, unit: str, x: str, series: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
@@ -89,34 +102,73 @@ def _short(value: float) -> float | int:
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
+def _number(value: float) -> float:
+    """The value; infinite, and so left out, where it is a whole number larger than any that a chart could show."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _events(directory: Path) -> list[Event]:
-    paths = sorted(directory.glob("*/rank0.events.jsonl"))
+    paths = [path for path in sorted(directory.glob("*/rank0.events.jsonl")) if path.is_file()]
     return perflog.read_events(paths[0]) if paths else []
 
 
+def _monitored(path: Path) -> samples.Samples:
+    """What a monitor wrote; nothing where somebody made it up: a report without a curve is better than none."""
+    try:
+        return samples.read(path)
+    except UNREADABLE:
+        return samples.Samples()
+
+
+def _losses(events: Sequence[Event]) -> list[Point]:
+    """Step and loss; nothing where somebody made them up."""
+    try:
+        return [(_number(step), loss) for step, loss in curve.losses(events)]
+    except UNREADABLE:
+        return []
+
+
 def _loss(events: Sequence[tuple[RoundResult, Sequence[Event]]], most: int) -> dict[str, Any]:
-    series = [_series(f"{one.round}", [(float(s), v) for s, v in curve.losses(seen)], most) for one, seen in events]
+    series = [_series(f"{one.round}", _losses(seen), most) for one, seen in events]
     return _chart("loss", "", "", "step", series, rounds=True)
 
 
-def _quality(result: Result, most: int) -> Iterator[dict[str, Any]]:
-    """A chart for each quality metric, with the bound that its target has."""
+def _quality(result: Result, most: int, band: Band | None) -> Iterator[dict[str, Any]]:
+    """A chart for each quality metric, with the bound that its target has, and its band."""
     names = dict.fromkeys(name for one in result.rounds for e in one.evaluations for name in e.quality)
     for name in names:
         series = [
             _series(
-                f"{one.round}", [(float(e.step), e.quality[name]) for e in one.evaluations if name in e.quality], most
+                f"{one.round}", [(_number(e.step), e.quality[name]) for e in one.evaluations if name in e.quality], most
             )
             for one in result.rounds
         ]
         bounds = [target.bound for target in result.targets if target.metric == name]
         unit = result.metrics[name].unit if name in result.metrics else ""
-        yield _chart("quality", name, unit, "step", series, bounds=bounds, rounds=True)
+        more = {} if band is None else {"band": _band(band, name, result, most)}
+        yield _chart("quality", name, unit, "step", series, bounds=bounds, rounds=True, **more)
+
+
+def _band(band: Band, metric: str, result: Result, most: int) -> dict[str, Any] | None:
+    """What a chart shows of a band: at ``x`` each figure of ``curves.Expected``; of how many ``rounds`` at most."""
+    try:
+        every = [(step, one) for step, one in curves.along(band, metric, result) if math.isfinite(one.high - one.low)]
+    except UNREADABLE:
+        every = []
+    if not every:
+        return None
+    # It is smooth: every so many of its points are enough. The ends stay.
+    shown = [*every[: -1 : math.ceil(len(every) / (most - 1))], every[-1]]
+    figures = {name: [_short(getattr(one, name)) for _, one in shown] for name in ("mean", "low", "high", "limit")}
+    return {"x": [_short(step) for step, _ in shown], **figures, "rounds": max(one.rounds for _, one in shown)}
 
 
 def _of_devices(one: RoundResult, directory: Path, events: Iterable[Event], most: int) -> Iterator[dict[str, Any]]:
     """A chart for each figure that the monitors of the round's hosts saw, over seconds since the first sample."""
-    seen = {path.parent.name: samples.read(path) for path in sorted(directory.glob("*/monitor.jsonl"))}
+    seen = {path.parent.name: _monitored(path) for path in sorted(directory.glob("*/monitor.jsonl"))}
     first = next(iter(seen.values()), None)
     begin = min((sample.monotonic for sample in first.samples), default=None) if first else None
     marks = [] if begin is None else _training(events, begin)
@@ -136,7 +188,7 @@ def _points(found: Sequence[samples.Sample], key: str, by_device: bool) -> Itera
     begin = min(one.monotonic for one in found)
     told = sorted((one for one in found if isinstance(one.figures.get(key), (int, float))), key=lambda one: one.device)
     for device, group in itertools.groupby(told, key=lambda one: one.device):
-        points = sorted((one.monotonic - begin, float(one.figures[key])) for one in group)
+        points = sorted((one.monotonic - begin, _number(one.figures[key])) for one in group)
         yield (device if by_device else None), points
 
 

@@ -205,3 +205,17 @@ def test_calls_that_work_only_when_somebody_looks_are_told_by_their_time():
     looker, clock = Looker(), Lazy(1.0)
     clock.done = 0
     assert measuring.measure(nothing, clock, PLAN, witness=looker).skips
+
+
+def test_calls_that_are_slow_by_chance_when_somebody_looks_are_not_taken_for_others():
+    class Disturbed(Script):
+        def samples(self, call, count, batch, before):
+            self.times = [20_000.0 if self.done < looker.prepared < 5 else 1.0]
+            self.done = looker.prepared
+            return super().samples(call, count, batch, before)
+
+    looker, clock = Looker(), Disturbed(1.0)
+    clock.done = 0
+    found = measuring.measure(nothing, clock, Plan(0.0, 0.0, 5, 9), witness=looker)
+    assert len(found.seen) > 2
+    assert not found.skips

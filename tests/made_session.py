@@ -25,6 +25,7 @@ from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Topology
 from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.case import at_least
+from pytest_flagperf.devices import files as vendor_files
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.evidence import recorded
 from pytest_flagperf.judging import rounds as judging

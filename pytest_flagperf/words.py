@@ -33,7 +33,10 @@ ROLES = {
 }
 TRAINING_ROLES = ("convergence", "throughput")
 # What executes a model in inference, beside those that other packages bring by an entry point.
-ENGINES = ("eager", "inductor", "onnxruntime")
+ENGINES = (
+    *("eager", "inductor", "aotinductor", "onnxruntime", "openvino", "paddle_inference", "mindir"),
+    *("tensorrt", "torch_tensorrt", "xtcl", "ixrt", "magicmind", "cann", "macart"),
+)
 SCALES = ("lite", "full")
 
 # Of operators. The element types are those of FlagPerf's list that are no precision of a model.

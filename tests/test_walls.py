@@ -23,6 +23,7 @@ HEAVY = (
     "mindspore",
     "onnx",
     "onnxruntime",
+    "openvino",
     "numpy",
     "msgspec",
     "tabulate",
@@ -68,7 +69,7 @@ def test_a_collected_suite_imports_no_framework_and_no_engine(tmp_path, kind):
     (tmp_path / "test_resnet50.py").write_text(source.read_text())
     modules, last = loaded(tmp_path, "--collect-only", "-q", "test_resnet50.py")
     assert last == "PLUGIN True 0"
-    assert not {"torch", "paddle", "mindspore", "onnx", "onnxruntime"} & set(modules)
+    assert not {"torch", "paddle", "mindspore", "onnx", "onnxruntime", "openvino"} & set(modules)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -101,7 +102,7 @@ def test_what_a_worker_imports_is_standard_library_only(name):
 
 
 def test_the_pytest_process_imports_no_framework_and_no_engine():
-    frameworks = ("torch", "paddle", "mindspore", "onnx", "onnxruntime")
+    frameworks = ("torch", "paddle", "mindspore", "onnx", "onnxruntime", "openvino", "nncf", "tensorrt", "tvm", "acl")
     outside = [path for path in PACKAGE.rglob("*.py") if "worker" not in path.parts]
     assert not [(path, name) for path in outside for name in imports(path) if starts_with(name, *frameworks)]
 

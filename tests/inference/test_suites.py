@@ -13,9 +13,11 @@ from tests.conftest import SUITES
 
 @pytest.mark.slow
 def test_resnet50_answers_as_right_by_every_engine_on_weights_that_were_trained_here(tmp_path):
+    # Those of other frameworks, and the compilers that take a minute, are in test_engines_runs.py.
     command = [sys.executable, "-m", "pytest", str(SUITES / "inference"), "-m", "resnet50 and lite and throughput"]
+    asked = ["--framework=pytorch", "--engine=eager,inductor,onnxruntime"]
     done = subprocess.run(
-        [*command, f"--flagperf-dir={tmp_path / 'results'}"],
+        [*command, *asked, f"--flagperf-dir={tmp_path / 'results'}"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ Another package brings one by an entry point of the group ``pytest_flagperf.engi
 .. code-block:: toml
 
     [project.entry-points."pytest_flagperf.engines"]
-    "pytorch.xtcl" = "flagperf_kunlunxin.xtcl:Xtcl"
+    "pytorch.fastrt" = "flagperf_somebody.fastrt:FastRt"
 
 Standard library only: pytest lists engines by this module, and loads none.
 """
@@ -34,7 +34,20 @@ _ENGINES = "pytest_flagperf.worker.inference.engines"
 BUILT_IN: Mapping[tuple[str, str], str] = {
     ("pytorch", "eager"): f"{_ENGINES}.eager:Eager",
     ("pytorch", "inductor"): f"{_ENGINES}.inductor:Inductor",
+    ("pytorch", "aotinductor"): f"{_ENGINES}.aotinductor:AotInductor",
     ("pytorch", "onnxruntime"): f"{_ENGINES}.onnxruntime:OnnxRuntime",
+    ("pytorch", "openvino"): f"{_ENGINES}.openvino:OpenVino",
+    ("pytorch", "tensorrt"): f"{_ENGINES}.tensorrt:TensorRt",
+    ("pytorch", "torch_tensorrt"): f"{_ENGINES}.torch_tensorrt:TorchTensorRt",
+    ("pytorch", "xtcl"): f"{_ENGINES}.xtcl:Xtcl",
+    ("pytorch", "ixrt"): f"{_ENGINES}.ixrt:IxRt",
+    ("pytorch", "magicmind"): f"{_ENGINES}.magicmind:MagicMind",
+    ("pytorch", "cann"): f"{_ENGINES}.cann:Cann",
+    ("pytorch", "macart"): f"{_ENGINES}.macart:MacaRt",
+    ("paddle", "eager"): f"{_ENGINES}.paddle_eager:PaddleEager",
+    ("paddle", "paddle_inference"): f"{_ENGINES}.paddle_inference:PaddleInference",
+    ("mindspore", "eager"): f"{_ENGINES}.mindspore_eager:MindSporeEager",
+    ("mindspore", "mindir"): f"{_ENGINES}.mindir:MindIr",
 }
 
 

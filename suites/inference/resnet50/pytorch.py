@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 from torch import nn
 
 from pytest_flagperf.worker.inference.pytorch import PyTorchInferenceWorkload
 
-from ...training.resnet50.digits import Digits
-from ...training.resnet50.imagenet_pytorch import ImageNetLoader
 from ...training.resnet50.pytorch import ResNet
-from .images import ImageNet
-from .images import Synthetic
+from .classification import Classification
 
 
-class ResNet50(PyTorchInferenceWorkload):
-    """Images [N, C, H, W] float32, normalized, to the scores of the classes [N, classes]."""
-
-    input_names = ("images",)
-    output_names = ("scores",)
-
-    def setup(self) -> None:
-        if self.data.synthetic:
-            self.images: Any = Synthetic(self.config, self.seed)
-        elif self.data.name == "digits":
-            self.images, self.labels = Digits(self).load("test")
-        else:
-            self.images = ImageNet(ImageNetLoader(self).files["test"], self.config)
-            self.labels = self.images.labels
+class ResNet50(Classification, PyTorchInferenceWorkload):
+    """The benchmark: which network, on what, and how it is judged."""
 
     def network(self) -> nn.Module:
         return ResNet(self.config.width, self.config.channels, self.config.classes)
-
-    def samples(self) -> int:
-        return len(self.images)
-
-    def inputs(self, indices: Sequence[int]) -> tuple[Any]:
-        return (self.images[np.asarray(indices)],)
-
-    def calibration(self, count: int) -> Iterator[tuple[Any]]:
-        if self.data.synthetic:
-            images: Any = Synthetic(self.config, self.seed + 1)
-        elif self.data.name == "digits":
-            images, _ = Digits(self).load("train")
-        else:
-            images = ImageNet(ImageNetLoader(self).files["train"], self.config)
-        chosen = np.random.default_rng(self.seed).choice(len(images), min(count, len(images)), replace=False)
-        for start in range(0, len(chosen), 32):
-            yield (images[chosen[start : start + 32]],)
-
-    def quality(self, outputs: Sequence[tuple[Any, ...]]) -> dict[str, float]:
-        scores = np.concatenate([batch[0] for batch in outputs])
-        best = np.argpartition(-scores, 4, axis=1)[:, :5]
-        return {
-            "top1": float(np.mean(scores.argmax(axis=1) == self.labels)),
-            "top5": float(np.mean((best == np.asarray(self.labels)[:, None]).any(axis=1))),
-        }

@@ -13,8 +13,11 @@ CASE = InferenceCase(
     model="resnet50",
     title="Image classification",
     unit="images",
-    workloads={"pytorch": "pytorch:ResNet50"},
-    engines=("eager", "inductor", "onnxruntime"),
+    workloads={
+        "pytorch": "pytorch:ResNet50",
+        "paddle": "paddle:ResNet50",
+        "mindspore": "mindspore:ResNet50",
+    },
     scales={
         "full": Scale(
             dataset="imagenet2012",
@@ -58,13 +61,22 @@ CASE = InferenceCase(
             },
         ),
     },
-    tunable={"batch_size", "repeat", "decoder_processes", "inductor_mode", "onnxruntime_provider", "compile_timeout"},
+    tunable={
+        "batch_size",
+        "repeat",
+        "decoder_processes",
+        "inductor_mode",
+        "onnxruntime_provider",
+        "xtcl_target",
+        "compile_timeout",
+    },
     config={
         "seed": 1,
         "warmup_batches": 3,
         "compile_timeout": 600.0,
         "inductor_mode": "default",
         "onnxruntime_provider": "",
+        "xtcl_target": "",
     },
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -36,7 +37,7 @@ class OnnxRuntime(BaseEngine):
     """
 
     name = "onnxruntime"
-    precisions = ("fp32", "fp16", "int8")
+    precisions: Sequence[str] = ("fp32", "fp16", "int8")
     packages: Mapping[str, str] = {"onnxruntime": "onnxruntime", "onnx": "onnx", "onnxscript": "onnxscript"}
 
     def export(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Path:
@@ -44,7 +45,7 @@ class OnnxRuntime(BaseEngine):
 
         Only :meth:`compile` looks at whether the provider is there.
         """
-        if options.precision == "fp16" and _kind(options.device) == "cpu":
+        if options.precision == "fp16" and kind_of(options.device) == "cpu":
             raise PrecisionUnavailable("ONNX Runtime computes fp16 in fp32 on a CPU: the precision is not in force")
         path = export(model, workload, options, options.directory / MODEL)
         return quantised(path, workload, options) if options.precision == "int8" else path
@@ -61,7 +62,7 @@ def export(model: nn.Module, workload: InferenceWorkload, options: CompileOption
 
     import torch
 
-    kind = torch.float16 if options.precision == "fp16" else torch.float32
+    kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(options.precision, torch.float32)
     # On the host: the exporter traces there, and the file is of no device.
     exported = copy.deepcopy(model).to("cpu", kind)
     # A batch of one would be taken for a constant.
@@ -97,8 +98,11 @@ def _tensor(array: Any, kind: Any) -> Any:
     return tensor.to(kind) if tensor.is_floating_point() else tensor
 
 
-def quantised(path: Path, workload: InferenceWorkload, options: CompileOptions) -> Path:
-    """The model at ``path`` with int8 weights and activations, whose ranges are those that training data shows."""
+def quantised(path: Path, workload: InferenceWorkload, options: CompileOptions, *, symmetric: bool = False) -> Path:
+    """The model at ``path`` with int8 weights and activations, whose ranges are those that training data shows.
+
+    ``symmetric`` is for compilers that take no zero points and no quantised bias.
+    """
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization import QuantFormat
     from onnxruntime.quantization import QuantType
@@ -117,9 +121,10 @@ def quantised(path: Path, workload: InferenceWorkload, options: CompileOptions) 
         per_channel=True,
         # On processors without VNNI two 8-bit products overflow their 16-bit sum; 7 bits of weights do not.
         reduce_range=options.settings.get("reduce_range", False),
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
+        extra_options={"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {},
     )
     return target
 
@@ -139,19 +144,25 @@ class _Reader:
 class Session(BaseCompiled):
     """An ``InferenceSession`` with its inputs and outputs bound on the device."""
 
+    name = "onnxruntime"
+    # Of the execution provider where the device's name does not say it.
+    provider = ""
+    advice = "Install the vendor's build of onnxruntime, or name its provider with onnxruntime_provider"
+
     def __init__(self, path: Path, workload: InferenceWorkload, options: CompileOptions) -> None:
         import onnxruntime
 
         self.runtime, self.path = onnxruntime, path
-        self.kind = _kind(options.device)
+        self.kind = kind_of(options.device)
         self.index = getattr(options.device, "index", None) or 0
-        self.provider = str(options.settings.get("onnxruntime_provider") or PROVIDERS.get(self.kind, ""))
+        self.provider = self.provider or str(
+            options.settings.get("onnxruntime_provider") or PROVIDERS.get(self.kind, "")
+        )
         there = onnxruntime.get_available_providers()
         if self.provider not in there:
             raise ConfigurationError(
-                f"engine onnxruntime has no execution provider for device {self.kind!r} "
-                f"({self.provider or 'none is known'}) here; it has {', '.join(there)}. Install the vendor's build of "
-                "onnxruntime, or name its provider with onnxruntime_provider"
+                f"engine {self.name} has no execution provider for device {self.kind!r} "
+                f"({self.provider or 'none is known'}) here; it has {', '.join(there)}. {self.advice}"
             )
         session = onnxruntime.SessionOptions()
         session.intra_op_num_threads = options.threads
@@ -203,16 +214,8 @@ class Session(BaseCompiled):
 
     def precision(self) -> dict[str, Any]:
         """The provider, and the types of the weights in the file that it executes."""
-        import onnx
-
-        kinds = onnx.TensorProto.DataType
-        graph = onnx.load(str(self.path)).graph
-        counted: dict[str, int] = {}
-        for one in graph.initializer:
-            size = int(np.prod(one.dims)) if one.dims else 1
-            counted[kinds.Name(one.data_type)] = counted.get(kinds.Name(one.data_type), 0) + size
-        most = max(counted, key=lambda name: counted[name]) if counted else ""
-        return {"provider": self.provider, "weights": most.lower(), "quantised": self.precision_asked == "int8"}
+        quantised = self.precision_asked == "int8"
+        return {"provider": self.provider, "weights": type_of_weights(self.path), "quantised": quantised}
 
     def release(self) -> None:
         """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
@@ -220,8 +223,21 @@ class Session(BaseCompiled):
         self.binding = self.session = None
 
 
+def type_of_weights(path: Path) -> str:
+    """What most of the weights of an ONNX file are, in ONNX's words: ``float``, ``float16``, ``bfloat16``, ``int8``."""
+    import onnx
+
+    kinds = onnx.TensorProto.DataType
+    counted: dict[str, int] = {}
+    for one in onnx.load(str(path)).graph.initializer:
+        size = int(np.prod(one.dims)) if one.dims else 1
+        counted[kinds.Name(one.data_type)] = counted.get(kinds.Name(one.data_type), 0) + size
+    return max(counted, key=lambda name: counted[name]).lower() if counted else ""
+
+
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
-def _kind(device: Any) -> str:
+def kind_of(device: Any) -> str:
+    """What PyTorch calls devices like this one: ``cuda`` of ``cuda:1``."""
     return str(getattr(device, "type", device)).partition(":")[0]

@@ -349,7 +349,7 @@ class _Sampling:
                 ended = ended or "budget"
             if ended:
                 self._take_seen()
-                # On a busy machine two may be slow by chance; of many one is not.
+                # On a busy machine two may be slow by chance; of many most are not.
                 for _ in range(CONFIRMED):
                     if not _skips(samples, self.seen):
                         break
@@ -379,7 +379,7 @@ def _skips(samples: Sequence[float], seen: Sequence[float]) -> bool:
         unseen.remove(one)
     if len(seen) < 2 or len(unseen) < LEAST_UNSEEN:
         return False
-    return min(seen) > SKIPPED * statistics.median(unseen)
+    return statistics.median(seen) > SKIPPED * statistics.median(unseen)
 
 
 def _involuntary_switches() -> int:

@@ -32,6 +32,7 @@ import msgspec
 
 from pytest_flagperf import __version__
 from pytest_flagperf import sessions
+from pytest_flagperf.devices import files as vendor_files
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
@@ -145,7 +146,7 @@ def _vendor_files(session: sessions.SessionFiles) -> tuple[dict[str, Path], list
         if known.vendor is None:
             notes.append(f"{known.told}: mfu, power and peaks of its results cannot be judged again elsewhere")
             continue
-        for name in recorded.names(known.vendor):
+        for name in vendor_files.names(known.vendor):
             found[f"{VENDORS}/{told['sha256']}/{vendor}/{name}"] = known.vendor.directory / name
     return found, notes
 
@@ -350,10 +351,10 @@ def check_brought(directory: Path, findings: Findings) -> None:
         except ConfigurationError as error:
             findings.problem(name, "", str(error).replace(f"{directory}/", ""))
             continue
-        digest = recorded.digest(vendor)
+        digest = vendor_files.digest(vendor)
         findings.same(name, "sha256", path.parent.parent.name, digest, "the files of the vendor")
         shipped = own.get(vendor.name)
         if shipped is None:
             findings.note(f"{name}: this installation has no vendor {vendor.name} to compare it with")
-        elif recorded.digest(vendors.load(shipped)) != digest:
+        elif vendor_files.digest(vendors.load(shipped)) != digest:
             findings.note(f"{name} is not the vendor file of this installation ({shipped}): compare its peaks")

@@ -29,11 +29,11 @@ from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.devices import probe
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices import visible
+from pytest_flagperf.devices.files import digest
 from pytest_flagperf.devices.vendor import FrameworkSupport
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.errors import ReplayError
-from pytest_flagperf.evidence.recorded import digest
 from pytest_flagperf.judging import resume as resuming
 from pytest_flagperf.judging.gate import Gate
 from pytest_flagperf.judging.resume import Offer

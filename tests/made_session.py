@@ -25,6 +25,7 @@ from pytest_flagperf.case import Selection
 from pytest_flagperf.case import Topology
 from pytest_flagperf.case import TrainingCase
 from pytest_flagperf.case import at_least
+from pytest_flagperf.devices import files as vendor_files
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.evidence import recorded
 from pytest_flagperf.judging import rounds as judging
@@ -108,7 +109,7 @@ def make(
     results.write_json(session / "session.json", description)
     files = write_vendor(root / "vendors")
     known = vendors.load(files / "acme" / "vendor.toml")
-    told = {"path": str(files / "acme" / "vendor.toml"), "sha256": recorded.digest(known)}
+    told = {"path": str(files / "acme" / "vendor.toml"), "sha256": vendor_files.digest(known)}
     rounds = tuple(zip(speeds, qualities or [0.95] * len(speeds), strict=True))
     result = _model(session, known, told, rounds, started, dict(stack or STACK))
     info = msgspec.structs.replace(result.case, vendor=vendor, chip=chip)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pytest_flagperf.case import Setting
 from pytest_flagperf.case import Target
 from pytest_flagperf.case import Topology
 from pytest_flagperf.case import TrainingCase
+from pytest_flagperf.devices import files as vendor_files
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
@@ -114,20 +114,6 @@ class VendorFile:
     told: str = ""
 
 
-def names(vendor: Vendor) -> list[str]:
-    """The files that a vendor is: its ``vendor.toml``, and the modules and libraries beside it that this names."""
-    named = [probe.library for probe in vendor.probe] + [output.parser for output in vendor.output.values()]
-    return ["vendor.toml", *sorted({text.partition(":")[0] for text in named if text})]
-
-
-def digest(vendor: Vendor) -> str:
-    """The digest of those files that a Result holds in ``vendor_file``."""
-    found = hashlib.sha256()
-    for name in names(vendor):
-        found.update(name.encode() + b"\0" + (vendor.directory / name).read_bytes())
-    return found.hexdigest()
-
-
 def vendor(name: str, recorded: Mapping[str, str], directories: Iterable[Path]) -> VendorFile:
     """The vendor ``name`` whose files have the recorded digest, of the first directory that has it.
 
@@ -139,7 +125,7 @@ def vendor(name: str, recorded: Mapping[str, str], directories: Iterable[Path]) 
             continue
         try:
             found = vendors.load(path)
-            if not wanted or digest(found) == wanted:
+            if not wanted or vendor_files.digest(found) == wanted:
                 told = "" if wanted else f"which vendor file was in force is not recorded: {path} is taken"
                 return VendorFile(found, told)
         except (ConfigurationError, OSError) as error:

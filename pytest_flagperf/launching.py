@@ -6,7 +6,6 @@ This is where the rooms meet; what each does it does itself.
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.errors import Regressed
 from pytest_flagperf.judging import gate as gating
+from pytest_flagperf.judging import grants
 from pytest_flagperf.judging import provenance
 from pytest_flagperf.judging import resume as resuming
 from pytest_flagperf.judging import rounds as judging
@@ -183,7 +183,7 @@ class Launcher:
             return ""
         if self.session.gate.judged(recorded).verdict != verdict.INCONCLUSIVE:
             return ""
-        spent = _spent(recorded)
+        spent = grants.spent(recorded)
         if options.rerun_budget is not None and spent is not None and options.rerun_budget <= spent:
             return ""
         counted = "1 round" if done == 1 else f"{done} rounds"
@@ -282,13 +282,13 @@ class Launcher:
                 took = time.monotonic() - started
                 each = took / max(1, len(attempt.rounds) - first)
                 if limit is not None and took + each > limit:
-                    spent = _budget(limit)
+                    spent = grants.budget(limit)
                 else:
                     one_round(len(attempt.rounds) + 1, wanted)
         if len(attempt.rounds) > first:
             attempt.notes.append(f"rounds added to decide the comparison: {len(attempt.rounds) - first}")
         if spent and self._result(case, dataset, attempt, None).verdict == verdict.INCONCLUSIVE:
-            attempt.notes.append(_undecided(len(attempt.rounds), spent))
+            attempt.notes.append(grants.undecided(len(attempt.rounds), spent))
 
     @contextlib.contextmanager
     def _entered(self, case: ResolvedCase, devices: Devices, lease: leases.Lease) -> Iterator[None]:
@@ -383,23 +383,6 @@ def refuse_changed_code(case: ResolvedCase, attempt: Attempt) -> None:
         f"{provenance.CODE_CHANGED} ({', '.join(changed) or 'its configuration'}): nobody "
         "knows which of it was measured. Leave it alone while the case runs, and run the case again"
     )
-
-
-def _budget(seconds: float) -> str:
-    return f"--rerun-budget={seconds:.12g}"
-
-
-def _spent(recorded: results.Result) -> float | None:
-    """The largest ``--rerun-budget`` that a result was not decided within; ``None`` where it spent none."""
-    return max((float(found[1]) for note in recorded.notes if (found := _SPENT.fullmatch(note))), default=None)
-
-
-def _undecided(rounds: int, grant: str) -> str:
-    """What a result says that had all the rounds it was granted; a session that resumes it looks for it."""
-    return f"not decided after {rounds} rounds, which is all that {grant} grants"
-
-
-_SPENT = re.compile(_undecided(0, r"--rerun-budget=(\d+(?:\.\d+)?(?:e[+-]?\d+)?)").replace(" 0 ", r" \d+ "))
 
 
 def _outcome(judged: Sequence[verdict.Judged], failed: FlagPerfError | Regressed | None) -> str:

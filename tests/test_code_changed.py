@@ -51,7 +51,7 @@ from pytest_flagperf.errors import Regressed
 from pytest_flagperf.judging.gate import Gate
 
 
-def guard(self, result):
+def guard(self, result, rounds):
     def look(event):
         if event.name == "EVALUATE":
             raise Regressed("stopped early")

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pytest_flagperf import launching
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
+from pytest_flagperf.judging import grants
 from pytest_flagperf.launching import Launcher
 from tests.test_result import make
 
@@ -125,9 +125,9 @@ def test_what_runs_again_is_first_looked_at_after_as_many_rounds_as_it_had(suite
 
 @pytest.mark.parametrize("seconds", [0.5, 60.0, 123456.789, 1e15])
 def test_a_budget_is_read_back_from_the_note_that_says_it_was_spent(tmp_path, seconds):
-    note = launching._undecided(12, launching._budget(seconds))
-    assert launching._spent(msgspec.structs.replace(make(tmp_path), notes=["another", note])) == seconds
-    assert launching._spent(make(tmp_path)) is None
+    note = grants.undecided(12, grants.budget(seconds))
+    assert grants.spent(msgspec.structs.replace(make(tmp_path), notes=["another", note])) == seconds
+    assert grants.spent(make(tmp_path)) is None
 
 
 # --- which results lack rounds

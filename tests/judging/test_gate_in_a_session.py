@@ -201,7 +201,7 @@ def test_a_regression_names_both_figures_the_file_and_the_command_to_accept_it(d
     assert "tolerance 5 %" in line
     path = option.removeprefix("--baseline=")
     assert f"baseline: {path}" in done.output
-    (accept,) = [line for line in done.output.splitlines() if "accept:" in line]
+    (accept,) = [line for line in done.output.splitlines() if line.startswith("E ") and "accept:" in line]
     for part in (
         f"flagperf rebase {done.session}",
         f"--baseline {path}",

@@ -124,7 +124,7 @@ def _measured(framework: Framework, kernel: Kernel, request: Request, alive: Cal
         check = _worse(check, witness.worst)
         if measurement.skips:
             raise WrongAnswer(
-                f"of the timed calls those whose results were looked at took {min(measurement.seen):.4g} µs at least, "
+                f"of the timed calls those that were looked at took {min(measurement.seen):.4g} µs at least, "
                 f"the others {statistics.median(measurement.samples):.4g} µs: they do not do the same work"
             )
         figures |= measurement.figures()

@@ -42,7 +42,7 @@ SETTLE = 20e3
 SKIPPED = 10.0
 LEAST_UNSEEN = 3
 # How many more have to say so before it is believed.
-CONFIRMED = 8
+CONFIRMED = 30
 
 Call = Callable[[], None]
 
@@ -349,7 +349,8 @@ class _Sampling:
                 ended = ended or "budget"
             if ended:
                 self._take_seen()
-                # On a busy machine two may be slow by chance; of many one is not.
+                # A look lets the threads of the kernel go to sleep, and a neighbour take their processor: on a busy
+                # machine most calls after one may be slow, but not all of many.
                 for _ in range(CONFIRMED):
                     if not _skips(samples, self.seen):
                         break

@@ -805,7 +805,8 @@ def test_a_kernel_that_works_only_when_somebody_looks_is_found(ask, monkeypatch)
 
     monkeypatch.setattr(gemm.GemmKernel, "poison", spoilt)
     monkeypatch.setattr(gemm.GemmKernel, "run", lazy)
-    reply = ask(problems.Gemm(512, 512, 512))
+    # As many samples as it takes to tell, also where a busy machine has spent the budget by then.
+    reply = ask(problems.Gemm(512, 512, 512), least=6, most=12)
     assert (reply["status"], "do not do the same work" in reply["message"]) == ("wrong", True)
 
 

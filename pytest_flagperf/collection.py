@@ -7,6 +7,7 @@ import difflib
 import itertools
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def parametrize(metafunc: pytest.Metafunc, session: Session, case: ModelCase) ->
         values = [value for value in values if value is not None]
         missing = f"{session.options.replay} holds no {role} run of {case.model}"
     else:
-        values = [_parameter(session, case, selection, role, metafunc) for selection in _selections(session, case)]
+        usual = _default_engines(metafunc)
+        chosen = _selections(session, case, usual)
+        values = [_parameter(session, case, selection, role, metafunc) for selection in chosen]
         missing = _nothing(session, case)
     if not values:
         marks = [getattr(pytest.mark, case.model), getattr(pytest.mark, case.kind), pytest.mark.skip(missing)]
@@ -163,17 +166,23 @@ def _role(metafunc: pytest.Metafunc) -> str:
     return roles[0]
 
 
-def _selections(session: Session, case: ModelCase) -> Iterator[Selection]:
+def _default_engines(metafunc: pytest.Metafunc) -> list[str]:
+    """The engines that a test runs by where none is asked for: all of its case's, unless a mark says which."""
+    mark = metafunc.definition.get_closest_marker("default_engines")
+    return list(mark.args) if mark else []
+
+
+def _selections(session: Session, case: ModelCase, usual: Sequence[str]) -> Iterator[Selection]:
     options = session.options
     for framework, precision, topology, scale in itertools.product(
         session.frameworks(case), options.precisions, options.topologies, options.scales
     ):
         if scale in case.scales:
-            for engine in _engines(session, case, framework):
+            for engine in _engines(session, case, framework, usual):
                 yield Selection(framework, precision, topology, scale, engine)
 
 
-def _engines(session: Session, case: ModelCase, framework: str) -> list[str]:
+def _engines(session: Session, case: ModelCase, framework: str, usual: Sequence[str]) -> list[str]:
     """The engines to run a case by in a framework; of training the one that has no name.
 
     What another package brings no case can name: it executes every case where it is asked for.
@@ -181,7 +190,10 @@ def _engines(session: Session, case: ModelCase, framework: str) -> list[str]:
     if case.kind != "inference":
         return [""]
     own, asked = list(getattr(case, "engines", ())), session.options.engines
-    chosen = [name for name in asked if name in own or not registry.is_built_in(name)] if asked else own
+    if asked:
+        chosen = [name for name in asked if name in own or not registry.is_built_in(name)]
+    else:
+        chosen = [name for name in own if name in usual or not usual]
     return [name for name in chosen if registry.has(framework, name)]
 
 

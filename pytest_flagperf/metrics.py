@@ -155,6 +155,9 @@ for _name, _unit, _better, _description in (
     ("evaluation_loss", "1", "lower", "loss on the evaluation split"),
     ("wer", "ratio", "lower", "word error rate"),
     ("cer", "ratio", "lower", "character error rate"),
+    ("recall_at_1", "ratio", "higher", "share of queries whose nearest text is the right one"),
+    ("mrr", "ratio", "higher", "mean of 1 / the rank of the right text"),
+    ("noise_mse", "1", "lower", "mean squared error of the noise that a denoising step predicts"),
     ("win_rate", "ratio", "higher", "share of games won"),
 ):
     register(_name, _unit, _better, _description, quality=True)

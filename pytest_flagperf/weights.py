@@ -8,6 +8,7 @@ speed is measured, and the result says so.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import re
@@ -85,22 +86,37 @@ class FoundWeights:
 
 
 _REGISTRY: dict[str, WeightsSet] = {}
+_CATALOGUE = "pytest_flagperf.weights_catalogue"
 
 
 def register(weights: WeightsSet) -> WeightsSet:
     """Add a set; a name means one thing only."""
+    _load()
+    return _add(weights)
+
+
+def _add(weights: WeightsSet) -> WeightsSet:
     if _REGISTRY.setdefault(weights.name, weights) != weights:
         raise ConfigurationError(f"weights {weights.name!r} are registered already: {_REGISTRY[weights.name].title}")
     return weights
 
 
+def _load() -> None:
+    """The sets that ship, once."""
+    if not _REGISTRY:
+        for one in importlib.import_module(_CATALOGUE).SETS:
+            _add(one)
+
+
 def known() -> Mapping[str, WeightsSet]:
     """All registered sets by name."""
+    _load()
     return dict(sorted(_REGISTRY.items()))
 
 
 def get(name: str) -> WeightsSet:
     """The set ``name``. Raises ``ConfigurationError`` that lists what exists."""
+    _load()
     try:
         return _REGISTRY[name]
     except KeyError:
@@ -172,22 +188,3 @@ def sha256(path: Path) -> str:
     """Of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-register(
-    WeightsSet(
-        "resnet50-digits",
-        "ResNet-50 of a quarter of its width, trained on 5,000 MNIST digits by this plugin's own lite training",
-        "They are made on this machine when they are first needed, which takes a minute or two.",
-        recipe=Recipe("resnet50"),
-    )
-)
-register(
-    WeightsSet(
-        "resnet50-imagenet",
-        "ResNet-50 v1.5 trained on ImageNet-1k, in torchvision's names",
-        "Give a state dict with --weights resnet50-imagenet=/path/to/resnet50.pth: torchvision's "
-        "ResNet50_Weights.IMAGENET1K_V1 saved with torch.save(model.state_dict(), path), or as .safetensors. For the "
-        "speed alone: --weights resnet50-imagenet=random.",
-    )
-)

@@ -80,6 +80,9 @@ def register_markers(config: pytest.Config) -> None:
     ):
         for name in names:
             config.addinivalue_line("markers", f"{name}: FlagPerf {what}")
+    config.addinivalue_line(
+        "markers", "default_engines(*names): FlagPerf: engines that a test of inference runs by where none is asked for"
+    )
 
 
 def session_name(config: pytest.Config) -> str:

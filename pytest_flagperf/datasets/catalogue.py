@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pytest_flagperf.datasets import catalogue_language
+from pytest_flagperf.datasets import catalogue_speech
+from pytest_flagperf.datasets import catalogue_vision
 from pytest_flagperf.datasets.criteo import CriteoText
 from pytest_flagperf.datasets.imagefolder import ImageFolder
 from pytest_flagperf.datasets.model import Dataset
@@ -132,4 +135,9 @@ CRITEO_KAGGLE = Dataset(
     ),
 )
 
-CATALOGUE = (DIGITS, FLIGHTS, IMAGENET2012, CRITEO_KAGGLE)
+CATALOGUE = (
+    *(DIGITS, FLIGHTS, IMAGENET2012, CRITEO_KAGGLE),
+    *catalogue_vision.CATALOGUE,
+    *catalogue_language.CATALOGUE,
+    *catalogue_speech.CATALOGUE,
+)

@@ -126,3 +126,13 @@ def test_an_overlay_of_training_is_none_of_inference(pytester, resnet50):
     (vendor / "inference" / "resnet50.toml").write_text("[[overlay]]\nconfig = { learning_rate = 0.1 }\n")
     done = pytester.runpytest("--collect-only", "--engine=eager")
     done.stdout.fnmatch_lines(["*inference/resnet50.toml: overlay 1: learning_rate is not tunable in resnet50*"])
+
+
+def test_a_test_may_say_which_engines_it_runs_by_where_none_is_asked_for(pytester, resnet50):
+    module = pytester.path / "test_resnet50.py"
+    module.write_text(module.read_text() + "\n\npytestmark = pytest.mark.default_engines('eager', 'onnxruntime')\n")
+    usual = pytester.runpytest("--collect-only", "-q", "--framework=pytorch", "-m", "throughput and lite")
+    usual.stdout.fnmatch_lines(["*[[]pytorch-eager-fp32-1x1-lite]", "*[[]pytorch-onnxruntime-fp32-1x1-lite]"])
+    usual.stdout.no_fnmatch_line("*inductor*")
+    asked = pytester.runpytest("--collect-only", "-q", "-m", "throughput and lite", "--engine=inductor")
+    asked.stdout.fnmatch_lines(["*[[]pytorch-inductor-fp32-1x1-lite]"])

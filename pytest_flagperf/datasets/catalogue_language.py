@@ -1,0 +1,8 @@
+"""Datasets of text."""
+
+from __future__ import annotations
+
+from pytest_flagperf.datasets.model import Dataset
+
+
+CATALOGUE: tuple[Dataset, ...] = ()

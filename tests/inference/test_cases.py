@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+# What a pytest within this process is the first to import it forgets, and msgspec looks for the module later.
+import pytest_flagperf.overlay  # noqa: F401
 from pytest_flagperf import words
 from pytest_flagperf.case import InferenceCase
 from pytest_flagperf.case import Scale

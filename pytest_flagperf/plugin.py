@@ -130,8 +130,9 @@ def pytest_collection_modifyitems(
 ) -> Generator[None, None, None]:
     if words.SESSION in config.stash:
         from pytest_flagperf import collection
+        from pytest_flagperf import marker_expression
 
-        collection.check_marker_expression(config, config.stash[words.SESSION], items)
+        marker_expression.check(config, config.stash[words.SESSION], items)
         if hasattr(config, "workerinput"):
             collection.order_for_packing(config.stash[words.SESSION], items)
     yield

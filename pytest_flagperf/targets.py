@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flagperf import collection
+from pytest_flagperf import marker_expression
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.operators.case import ResolvedOperator
 from pytest_flagperf.session import Session
@@ -24,4 +24,4 @@ def check(config: pytest.Config, session: Session, items: list[pytest.Item]) -> 
     if ours and unused:
         there = f"they have {', '.join(sorted(has))}" if has else "they have none"
         message = f"--target: no selected case has {' or '.join(unused)} as a target; {there}"
-        collection.refuse(config, items, message)
+        marker_expression.refuse(config, items, message)

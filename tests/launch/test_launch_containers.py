@@ -164,7 +164,7 @@ def round_environment(tmp_path: Path, description: Description) -> dict[str, str
     )
     topology = SimpleNamespace(devices=2, world_size=2)
     case: Any = SimpleNamespace(
-        config={}, stand_in="", selection=SimpleNamespace(framework="pytorch", topology=topology)
+        config={}, role="throughput", stand_in="", selection=SimpleNamespace(framework="pytorch", topology=topology)
     )
     unused: Any = None
     session: Any = Acme(vendor)

@@ -5,14 +5,18 @@ the hand-over of the answers: the ceiling of every role. Of Server the queries o
 without a search, and have to be answered within 100 ms.
 
 The binding's own share is measured beside it, in turn: the same scenario with callbacks that complete every sample and
-do nothing else.
+do nothing else. Rates are from LoadGen's first call to its last; *own* is less the time that its thread was ready and
+no processor was free: what a machine reaches that is doing nothing else. Of Server, whose rate is what was asked for,
+processor time tells how far it could be asked for more.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,6 @@ from pytest_flagperf.worker.inference.answers import Seen
 from pytest_flagperf.worker.inference.engine import BaseCompiled
 from pytest_flagperf.worker.inference.flow import UnderTest
 from pytest_flagperf.worker.inference.loadgen import Bench
-from pytest_flagperf.worker.inference.loadgen_results import Outcome
 from pytest_flagperf.worker.inference.loadgen_systems import Answering
 from pytest_flagperf.worker.inference.loadgen_systems import Serving
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
@@ -74,26 +77,86 @@ class Bare(Answering):
         self.bench.responses.give_up(ids)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Of one run: samples a second by two clocks, whether LoadGen calls it valid, processor time of a sample in us."""
+
+    wall: float
+    own: float
+    valid: bool
+    processor: float
+
+
+class Watch:
+    """From LoadGen's first call for a query to its last, as its thread sees it."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.first: tuple[paired.Cost, float] | None = None
+        self.last = (paired.Cost(0.0, 0.0, 0.0), 0.0)
+
+    def over(self, made: Answering | Serving) -> Answering | Serving:
+        """The system, watched."""
+        issue = made.issue
+
+        def watched(ids: list[int], indices: list[int]) -> None:
+            if self.first is None:
+                self.first = paired.so_far(), time.process_time()
+            self.samples += len(ids)
+            issue(ids, indices)
+
+        def flush() -> None:
+            self.last = paired.so_far(), time.process_time()
+            made_flush()
+
+        made_flush = made.flush
+        made.issue, made.flush = watched, flush  # type: ignore[method-assign]
+        return made
+
+    def measured(self, *, valid: bool) -> Measured:
+        assert self.first is not None
+        cost, processor = self.last[0] - self.first[0], self.last[1] - self.first[1]
+        return Measured(
+            wall=self.samples / cost.wall,
+            # The kernel counts a wait twice now and then: no thread took less than it ran.
+            own=self.samples / max(cost.own, cost.cpu),
+            valid=valid,
+            processor=processor / self.samples * 1e6,
+        )
+
+
 def main() -> int:
-    parser = paired.arguments(__doc__, pairs=5)
+    parser = paired.arguments(__doc__, pairs=6)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one run")
     options = parser.parse_args()
-    ours: dict[str, list[float]] = {role: [] for role in SCENARIOS}
-    bare: dict[str, list[float]] = {role: [] for role in SCENARIOS}
+    ours: dict[str, list[Measured]] = {role: [] for role in SCENARIOS}
+    bare: dict[str, list[Measured]] = {role: [] for role in SCENARIOS}
     for number in range(options.pairs + 1):
         for role in SCENARIOS:
             sides = [(ours, system(role)), (bare, Bare)]
             for found, make in sides if number % 2 else sides[::-1]:
-                rate = measure(role, make, options.seconds)
+                one = measure(role, make, options.seconds)
                 if number:
-                    found[role].append(rate)
+                    found[role].append(one)
         paired.show_progress(number + 1, options.pairs + 1)
     report = paired.Report("loadgen_null", {"batch": str(BATCH), "run": f"{options.seconds:g} s"})
     for role, name in SCENARIOS.items():
-        unit = "queries/s" if role in ("single_stream", "server") else "samples/s"
-        report.rows.append(paired.Row(f"{name}, null model", unit, ours[role], at_least=AT_LEAST))
-        report.rows.append(paired.Row(f"{name}, nothing but callbacks", unit, bare[role]))
+        report.rows += rows(role, f"{name}, null model", ours[role], at_least=AT_LEAST)
+        report.rows += rows(role, f"{name}, nothing but callbacks", bare[role])
     return report.finish(options.json)
+
+
+def rows(role: str, name: str, found: list[Measured], at_least: float | None = None) -> list[paired.Row]:
+    """Of Server the rate that was asked for where LoadGen calls it valid, and zero where not."""
+    processor = paired.Row(f"{name}: processor time", "us/sample", [one.processor for one in found])
+    if role == "server":
+        rates = [one.wall if one.valid else 0.0 for one in found]
+        return [paired.Row(name, "samples/s wall", rates, at_least=at_least), processor]
+    return [
+        paired.Row(name, "samples/s own", [one.own for one in found], at_least=at_least),
+        paired.Row(name, "samples/s wall", [one.wall for one in found]),
+        processor,
+    ]
 
 
 def system(role: str) -> Callable[[Bench], Answering | Serving]:
@@ -101,8 +164,8 @@ def system(role: str) -> Callable[[Bench], Answering | Serving]:
     return Serving if role == "server" else Answering
 
 
-def measure(role: str, make: Callable[[Bench], Answering | Serving], seconds: float) -> float:
-    """Samples a second of one run; of Server zero where LoadGen calls it invalid, as its rate is what was asked for."""
+def measure(role: str, make: Callable[[Bench], Answering | Serving], seconds: float) -> Measured:
+    """One run of LoadGen."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         config = {"latency_bound": 100, "loadgen_duration": seconds, "loadgen_queries": 1000, "offline_samples": 1000}
@@ -121,19 +184,11 @@ def measure(role: str, make: Callable[[Bench], Answering | Serving], seconds: fl
             alive=lambda what, done, total: None,
         )
         bench = Bench(test, role)
-        outcome = bench.run(
-            make(bench), seconds, ASKED if role == "server" else EXPECTED / 8 ** (role == "multi_stream")
-        )
+        watch = Watch()
+        rate = ASKED if role == "server" else EXPECTED / 8 ** (role == "multi_stream")
+        outcome = bench.run(watch.over(make(bench)), seconds, rate)
         events.close()
-        return rate(role, outcome)
-
-
-def rate(role: str, outcome: Outcome) -> float:
-    """LoadGen's; of MultiStream, which prints none, the samples of a query by its mean latency."""
-    if role == "server" and not outcome.valid:
-        return 0.0
-    found = outcome.rate()
-    return 8e9 / outcome.nanoseconds("Mean latency (ns)") if found is None else found
+        return watch.measured(valid=outcome.valid)
 
 
 if __name__ == "__main__":

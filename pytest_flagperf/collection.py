@@ -49,7 +49,7 @@ def parametrize(metafunc: pytest.Metafunc, session: Session, case: ModelCase) ->
         missing = f"{session.options.replay} holds no {role} run of {case.model}"
     else:
         usual = _default_engines(metafunc)
-        chosen = _selections(session, case, usual)
+        chosen = _selections(session, case, usual, role)
         values = [_parameter(session, case, selection, role, metafunc) for selection in chosen]
         missing = _nothing(session, case)
     if not values:
@@ -164,17 +164,17 @@ def _default_engines(metafunc: pytest.Metafunc) -> list[str]:
     return list(mark.args) if mark else []
 
 
-def _selections(session: Session, case: ModelCase, usual: Sequence[str]) -> Iterator[Selection]:
+def _selections(session: Session, case: ModelCase, usual: Sequence[str], role: str) -> Iterator[Selection]:
     options = session.options
     for framework, precision, topology, scale in itertools.product(
         session.frameworks(case), options.precisions, options.topologies, options.scales
     ):
         if scale in case.scales:
-            for engine in _engines(session, case, framework, usual):
+            for engine in _engines(session, case, framework, usual, role):
                 yield Selection(framework, precision, topology, scale, engine)
 
 
-def _engines(session: Session, case: ModelCase, framework: str, usual: Sequence[str]) -> list[str]:
+def _engines(session: Session, case: ModelCase, framework: str, usual: Sequence[str], role: str) -> list[str]:
     """The engines to run a case by in a framework; of training the one that has no name.
 
     What another package brings no case can name: it executes every case where it is asked for.
@@ -186,7 +186,7 @@ def _engines(session: Session, case: ModelCase, framework: str, usual: Sequence[
         chosen = [name for name in asked if name in own or not registry.is_built_in(name)]
     else:
         chosen = [name for name in own if name in usual or not usual]
-    return [name for name in chosen if registry.has(framework, name)]
+    return [name for name in chosen if registry.has(framework, name, role)]
 
 
 def _parameter(session: Session, case: ModelCase, selection: Selection, role: str, metafunc: pytest.Metafunc) -> Any:

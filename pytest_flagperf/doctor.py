@@ -20,6 +20,7 @@ import psutil
 import tabulate
 
 from pytest_flagperf import datasets
+from pytest_flagperf import engines
 from pytest_flagperf.case import FRAMEWORK_MODULES
 from pytest_flagperf.devices import bounded
 from pytest_flagperf.devices import lease
@@ -37,7 +38,16 @@ from pytest_flagperf.errors import ProbeError
 from pytest_flagperf.reports.progress import printable
 
 
-DISTRIBUTIONS = ("pytest", "pytest-xdist", "allure-pytest", "msgspec", "psutil", "nvidia-ml-py", "numpy")
+DISTRIBUTIONS = (
+    "pytest",
+    "pytest-xdist",
+    "allure-pytest",
+    "msgspec",
+    "psutil",
+    "nvidia-ml-py",
+    "numpy",
+    "mlcommons-loadgen",
+)
 _IMPORT_LIMIT = 120.0
 _LOW_DISK = 5 * 2**30
 
@@ -183,7 +193,7 @@ class Finding:
 
 def doctor(name: str | None, *, as_json: bool, data_root: Path | None) -> int:
     """Print what is installed, detected, free and in the way. Returns 1 where something keeps cases from running."""
-    findings = [*_versions(), *_vendors(name), *_host(data_root), *_datasets(data_root)]
+    findings = [*_versions(), *_vendors(name), *_engines(), *_host(data_root), *_datasets(data_root)]
     if as_json:
         print(json.dumps([asdict(one) for one in findings], indent=2))
     else:
@@ -293,6 +303,24 @@ def _frameworks(one: Seen) -> list[Finding]:
         if level == "ok" and answer["devices"] != len(one.readings):
             level, text = "note", f"{text}, where {one.source} tells of {len(one.readings)}"
         found.append(Finding(level, topic, text))
+    return found
+
+
+def _engines() -> list[Finding]:
+    """Which engines of inference this Python has for each framework, and what the others need."""
+    found = []
+    for framework, module in FRAMEWORK_MODULES.items():
+        if find_spec(module) is None:
+            continue
+        topic = f"engines of {framework}"
+        try:
+            seen = engines.look(sys.executable, framework)
+        except ConfigurationError as error:
+            found.append(Finding("problem", topic, str(error)))
+            continue
+        usable = [f"{name} ({', '.join(one.precisions)})" for name, one in seen.items() if not one.missing]
+        found.append(Finding("ok" if usable else "note", topic, "; ".join(usable) or "none can be used"))
+        found += [Finding("note", topic, one.missing) for one in seen.values() if one.missing]
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+from pytest_flagperf import generation_log
 from pytest_flagperf import inference_metrics
 from pytest_flagperf import loadgen_log
 from pytest_flagperf import metrics
@@ -97,6 +98,7 @@ def _notes(log: Sequence[Event]) -> list[str]:
     return [
         *(["the weights are random: only the speed was measured, there is no quality"] if random else []),
         *of_loadgen,
+        *generation_log.notes(log),
     ]
 
 

@@ -1,12 +1,13 @@
 """Standard case + vendor overlay + command line → effective case, with the origin of every value.
 
-A vendor's ``vendors/<vendor>/<model>.toml`` may set what the case declares tunable, and nothing else: an undeclared
-key, and a target above all, is an error that names file and key.
+A vendor's ``vendors/<vendor>/<model>.toml``, of inference ``vendors/<vendor>/inference/<model>.toml``, may set what the
+case declares tunable, and nothing else: an undeclared key, and a target above all, is an error that names file and key.
 
 .. code-block:: toml
 
     [[overlay]]
-    topology = "1x8"              # optional selectors: chip, framework, precision, topology, scale (default: full)
+    # Optional selectors: chip, framework, precision, topology, scale (default: full), of inference engine.
+    topology = "1x8"
     config = { batch_size = 512 }
 
     [[overlay]]
@@ -39,6 +40,7 @@ from pytest_flagperf.case import Target
 from pytest_flagperf.case import Topology
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.words import SCALES
+from pytest_flagperf.worker.inference import registry
 
 
 if TYPE_CHECKING:
@@ -49,8 +51,8 @@ if TYPE_CHECKING:
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ``[[overlay]]``: selectors, and what it changes where all of them hold.
 
-    ``chip`` is a chip of the vendor file or a family of them. ``workload`` replaces the workload's code: that is the
-    ``open`` division.
+    ``chip`` is a chip of the vendor file or a family of them; ``engine`` is for cases of inference. ``workload``
+    replaces the workload's code: that is the ``open`` division.
     """
 
     config: dict[str, Any] = {}
@@ -58,15 +60,22 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workload: str = ""
     chip: str | None = None
     framework: str | None = None
+    engine: str | None = None
     precision: str | None = None
     topology: str | None = None
     scale: str = "full"
 
     def selects(self, selection: Selection, chip: Callable[[], tuple[str, Chip] | None]) -> bool:
         """Whether every selector that is set equals the selection's. ``chip`` is asked only where it matters."""
-        wanted = {"framework": self.framework, "precision": self.precision, "topology": self.topology}
+        wanted = {
+            "framework": self.framework,
+            "engine": self.engine,
+            "precision": self.precision,
+            "topology": self.topology,
+        }
         chosen = {
             "framework": selection.framework,
+            "engine": selection.engine,
             "precision": selection.precision,
             "topology": str(selection.topology),
         }
@@ -116,16 +125,25 @@ def _check_selectors(case: ModelCase, entry: Entry, where: str) -> None:
     # A misspelt selector would select nothing, and nobody would miss the overlay.
     for key, value, known in (
         ("framework", entry.framework, tuple(case.workloads)),
+        ("engine", entry.engine, _engines(case, entry.engine)),
         ("precision", entry.precision, tuple(case.precisions)),
         ("scale", entry.scale, SCALES),
     ):
         if value is not None and value not in known:
-            raise ConfigurationError(f"{where}: {key} = {value!r} selects nothing; {case.model} has {', '.join(known)}")
+            raise ConfigurationError(
+                f"{where}: {key} = {value!r} selects nothing; {case.model} has {', '.join(known) or 'none'}"
+            )
     if entry.topology is not None:
         try:
             Topology.parse(entry.topology)
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}: {error}") from error
+
+
+def _engines(case: ModelCase, wanted: str | None) -> tuple[str, ...]:
+    """Those that the case is defined for, and ``wanted`` where another package brings it: it runs any case."""
+    own = tuple(getattr(case, "engines", ()))
+    return (*own, wanted) if wanted and own and wanted not in own and wanted in registry.names() else own
 
 
 def _check_chip(vendor: Vendor, entry: Entry, where: str) -> None:

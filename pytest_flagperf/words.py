@@ -36,6 +36,7 @@ TRAINING_ROLES = ("convergence", "throughput")
 ENGINES = (
     *("eager", "inductor", "aotinductor", "onnxruntime", "openvino", "paddle_inference", "mindir"),
     *("tensorrt", "torch_tensorrt", "xtcl", "ixrt", "magicmind", "cann", "macart"),
+    *("vllm", "sglang", "openai"),
 )
 SCALES = ("lite", "full")
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from pytest_flagperf import doctor
+from pytest_flagperf import engines
 from pytest_flagperf.cli import main
 from pytest_flagperf.devices import lease
 from pytest_flagperf.devices import vendor as vendors
+from pytest_flagperf.engines import Seen
 
 
 VENDOR = """
@@ -212,6 +214,43 @@ def test_a_vendor_file_that_is_wrong_is_a_problem_and_the_rest_is_still_told(acm
     found = findings(capsys)
     assert "vendor.toml" in found["vendor file"][0]["text"]
     assert found["vendor cpu"][0]["level"] == "ok"
+
+
+def test_the_doctor_lists_the_engines_of_a_framework_and_what_the_others_need(
+    acme, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme(None)
+    asked = []
+
+    def look(python: str, framework: str) -> dict[str, Seen]:
+        asked.append((python, framework))
+        return {
+            "eager": Seen(precisions=("fp32", "bf16")),
+            "fastrt": Seen("engine fastrt needs it: pip install fastrt"),
+        }
+
+    monkeypatch.setattr(engines, "look", look)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: object() if name == "torch" else None)
+    monkeypatch.setattr(doctor, "_frameworks", lambda one: [])
+    assert main(["doctor", "--json"]) == 0
+    told = findings(capsys)
+    assert asked == [(sys.executable, "pytorch")]
+    assert [(one["level"], one["text"]) for one in told["engines of pytorch"]] == [
+        ("ok", "eager (fp32, bf16)"),
+        ("note", "engine fastrt needs it: pip install fastrt"),
+    ]
+    assert "engines of paddle" not in told
+
+
+def test_an_interpreter_that_cannot_tell_its_engines_is_a_problem(acme, capsys, monkeypatch) -> None:
+    acme(None)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: object() if name == "torch" else None)
+    monkeypatch.setattr(doctor, "_frameworks", lambda one: [])
+    monkeypatch.setattr(engines, "_MODULE", "no_such_module")
+    assert main(["doctor", "--json"]) == 1
+    (told,) = findings(capsys)["engines of pytorch"]
+    assert told["level"] == "problem"
+    assert "No module named no_such_module" in told["text"]
 
 
 @pytest.mark.slow

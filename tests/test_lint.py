@@ -221,6 +221,63 @@ def test_an_overlay_of_a_model_that_no_suite_has_is_named_and_a_suite_can_be_giv
     assert found(acme, suites=(suite(tmp_path),)) == []
 
 
+INFERENCE = """[[overlay]]
+engine = "onnxruntime"
+scale = "lite"
+config = { batch_size = 100 }
+"""
+
+
+@pytest.fixture
+def answering(acme: Path) -> Path:
+    """The same vendor's overlay of a case of inference."""
+    (acme / "inference").mkdir()
+    path = acme / "inference" / "resnet50.toml"
+    path.write_text(INFERENCE)
+    return path
+
+
+def test_an_overlay_of_inference_is_checked_against_the_case_of_inference(acme, answering):
+    assert found(acme) == []
+    # What training may tune inference may not.
+    answering.write_text(INFERENCE.replace("batch_size = 100", "learning_rate = 0.2, top1 = 0.5"))
+    assert found(acme) == [("resnet50.toml", 4, "FP002"), ("resnet50.toml", 4, "FP003")]
+    answering.rename(answering.with_name("wide_deep.toml"))
+    assert found(acme) == [("wide_deep.toml", 1, "FP004")]
+
+
+def test_an_engine_that_the_case_does_not_have_is_named_with_its_line(acme, answering):
+    answering.write_text(INFERENCE.replace("onnxruntime", "onnxruntim"))
+    (problem,) = lint.check([acme]).problems
+    assert (problem.file, problem.line, problem.code) == (answering, 2, "FP002")
+    assert "engine = 'onnxruntim' selects nothing; resnet50 has eager, inductor, " in problem.message
+    # A training has no engine.
+    answering.unlink()
+    (acme / "resnet50.toml").write_text('[[overlay]]\nengine = "eager"\nconfig = { batch_size = 8 }\n')
+    (problem,) = lint.check([acme]).problems
+    assert problem.message == "engine = 'eager' selects nothing; resnet50 has none"
+
+
+def test_the_folder_of_inference_alone_can_be_asked_about_and_its_modules_are_read(acme, answering):
+    (acme / "run.sh").write_text("ls\n")
+    (answering.parent / "fused.py").write_text("class ResNet50: ...\n")
+    wanted = [("fused.py", 1, "FP029")]
+    assert found(answering.parent) == wanted
+    assert found(acme) == [*wanted, ("run.sh", 1, "FP028")]
+    answering.write_text(INFERENCE + OPEN.format("fused:ResNet50"))
+    assert found(answering.parent) == []
+    assert found(answering) == []
+
+
+def test_overlays_of_inference_alone_are_those_of_a_known_vendor(tmp_path):
+    path = tmp_path / "cpu" / "inference" / "resnet50.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(INFERENCE)
+    assert found(tmp_path) == []
+    path.write_text(INFERENCE.replace("[[overlay]]", "[[overlay]]\nchip = 'A1'"))
+    assert found(tmp_path) == [("resnet50.toml", 2, "FP002")]
+
+
 def suite(directory: Path, targets: str = "[at_least('top1', 0.7, source='x')]") -> Path:
     (directory / "own").mkdir(exist_ok=True)
     config = "{'batch_size': 8, 'learning_rate': 0.1, 'epochs': 2}"

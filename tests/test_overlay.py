@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_flagperf import ConfigurationError
+from pytest_flagperf import InferenceCase
 from pytest_flagperf import Scale
 from pytest_flagperf import Topology
 from pytest_flagperf import TrainingCase
@@ -179,6 +180,33 @@ def test_selectors_choose_what_an_overlay_is_for_and_a_later_one_wins(read):
         )
     }
     assert list(found.values()) == [1, 2, 3, 4, 5]
+
+
+def test_an_overlay_of_inference_can_be_for_one_engine(tmp_path):
+    case = InferenceCase(
+        model="toy",
+        title="Toy",
+        workloads=CASE.workloads,
+        scales=CASE.scales,
+        engines=("eager", "onnxruntime"),
+        tunable={"batch_size"},
+    )
+    path = tmp_path / "toy.toml"
+    path.write_text("[[overlay]]\nengine = 'onnxruntime'\nconfig = { batch_size = 64 }")
+    content = overlay.read(path, case)
+
+    def batch_size(engine: str) -> int:
+        return overlay.resolve(
+            case,
+            Selection("pytorch", "fp32", Topology(1, 1), "full", engine),
+            role="throughput",
+            vendor="acme",
+            overlay=(path, content),
+            targets={},
+            directory=tmp_path,
+        ).config["batch_size"]
+
+    assert (batch_size("eager"), batch_size("onnxruntime")) == (256, 64)
 
 
 def test_the_command_line_replaces_a_bound_and_says_so():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_flagperf.datasets import catalogue_diffusion
 from pytest_flagperf.datasets import catalogue_language
 from pytest_flagperf.datasets import catalogue_speech
 from pytest_flagperf.datasets import catalogue_vision
@@ -140,4 +141,5 @@ CATALOGUE = (
     *catalogue_vision.CATALOGUE,
     *catalogue_language.CATALOGUE,
     *catalogue_speech.CATALOGUE,
+    *catalogue_diffusion.CATALOGUE,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_flagperf.datasets.folder import Folder
 from pytest_flagperf.datasets.model import Dataset
 from pytest_flagperf.datasets.model import Source
 
@@ -46,4 +47,37 @@ VERSES = Dataset(
     },
 )
 
-CATALOGUE: tuple[Dataset, ...] = (VERSES,)
+LLAMA_TEXT = Dataset(
+    name="llama-text",
+    title="a text of your own that a language model is evaluated on, and the tokenizer of the model",
+    kind="user",
+    splits={"test": 1},
+    licence="yours",
+    origin="any text that the model was not trained on; the tokenizer is the model's",
+    layout="test.txt, UTF-8, of some 100,000 tokens or more; tokenizer.json, as tokenizers of Hugging Face writes it",
+    how_to_get=(
+        "put both files into a folder and give --dataset llama-text=/path/to/folder; for the speed alone: --dataset "
+        "llama-text=synthetic"
+    ),
+    surveyor=Folder(files=("tokenizer.json",), samples={"test": "test.txt"}),
+)
+
+BERT_PASSAGES = Dataset(
+    name="bert_passages",
+    title="passages of text that BERT fills tokens in",
+    kind="user",
+    splits={"test": 1},
+    licence="that of the text that you choose",
+    origin="yours",
+    layout=(
+        "test.txt, UTF-8, a passage a line, what is beyond 384 tokens is cut off; tokenizer.json of the weights, which "
+        "lies beside them"
+    ),
+    how_to_get=(
+        "write passages that the weights were not trained on, and take tokenizer.json of "
+        "google-bert/bert-large-uncased. For the speed alone: --dataset bert_passages=synthetic"
+    ),
+    surveyor=Folder(files=("tokenizer.json",), samples={"test": "test.txt"}),
+)
+
+CATALOGUE: tuple[Dataset, ...] = (VERSES, BERT_PASSAGES, LLAMA_TEXT)

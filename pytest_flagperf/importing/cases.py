@@ -127,7 +127,8 @@ class Taker:
         framework = self.ours.framework(framework_text)
         case = self.ours.case("inference", model, framework)
         dataset = self._dataset(item, model, case)
-        marked = f"inference and {case.model} and {framework}"
+        # FlagPerf has but this one of the roles: a loop over the whole dataset.
+        marked = f"inference and throughput and {case.model} and {framework}"
         arguments = [*("pytest", *self.ours.suites, "-m", marked, f"--vendor={vendor.name}"), "--scale=full"]
         arguments += _dataset_arguments(dataset)
         return Command(item.key, item.value.file, item.value.line, vendor.name, tuple(arguments), dataset)

@@ -108,9 +108,12 @@ def read(session: Path) -> Derived | None:
 
 
 def _counts(one: Result) -> bool:
-    """Whether the figures of a result may be divided by another's. A target that was missed does not touch a rate."""
+    """Whether the figures of a result may be divided by another's. A target that was missed does not touch a rate.
+
+    Every figure here, and every one that was published, is of training.
+    """
     case = one.case
-    return one.error is None and one.verdict != verdict.INVALID and case.kind != "operator" and not case.stand_in
+    return one.error is None and one.verdict != verdict.INVALID and case.kind == "training" and not case.stand_in
 
 
 def _one_role(found: Sequence[Result]) -> list[Result]:

@@ -51,7 +51,7 @@ def check(paths: Sequence[Path] = (), suite_directories: Sequence[Path] = ()) ->
     that is neither a vendor's folder nor FlagPerf's.
     """
     found = [one for directory in (suites.bundled(), *suite_directories) for one in suites.load(directory)]
-    known = {one.case.model: one.case for one in found if one.case is not None and one.case.kind == "training"}
+    known = {(one.case.kind, one.case.model): one.case for one in found if one.case is not None}
     problems = set(cases.check(found))
     contents = [(path, _content(path)) for path in paths or [*vendors.installed(), vendors.bundled()]]
     folders = [one for _, content in contents if isinstance(content, list) for one in content]
@@ -60,7 +60,7 @@ def check(paths: Sequence[Path] = (), suite_directories: Sequence[Path] = ()) ->
     for path, content in contents:
         count += len(content) if isinstance(content, list) else len({one.vendor for one in content.configs})
         inside = list(_problems(path, content, known, others))
-        problems.update(inside if path.is_dir() else (one for one in inside if one.file == path))
+        problems.update(inside if _is_whole(path) else (one for one in inside if one.file.is_relative_to(path)))
     return Report(count, tuple(sorted(problems, key=lambda one: (str(one.file), one.line, one.code, one.message))))
 
 
@@ -69,6 +69,8 @@ def _content(path: Path) -> list[Path] | Layout:
     if not path.exists():
         raise NothingToLint(f"{path}: there is no such file or directory")
     directory = path if path.is_dir() else path.parent
+    if folder.is_part(directory):
+        return [directory.parent]
     if folder.is_one(directory):
         return [directory]
     inner = sorted(one for one in directory.iterdir() if one.is_dir() and folder.is_one(one))
@@ -85,6 +87,11 @@ def _content(path: Path) -> list[Path] | Layout:
             "directory of them, or FlagPerf's training/"
         )
     return found
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all that is found is of ``path``, and not only what is in it."""
+    return path.is_dir() and not folder.is_part(path)
 
 
 def _problems(path: Path, content: list[Path] | Layout, known: Cases, others: Sequence[Vendor]) -> Iterable[Problem]:

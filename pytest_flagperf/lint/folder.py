@@ -20,6 +20,8 @@ from pytest_flagperf.lint.problem import Problem
 
 _SHELL = (".sh", ".bash", ".zsh", ".csh", ".ksh", ".fish")
 _SHEBANG = re.compile(r"#!.*\b(?:ba|z|k|c|da|fi)?sh\b")
+# Where the overlays of a kind of cases are, below the vendor's folder.
+_PLACES = {"training": ".", "inference": "inference"}
 _ALWAYS_READ = re.compile(r"README(\.[\w-]+)?\.md|LICENSE.*|NOTICE.*|__init__\.py")
 
 
@@ -27,7 +29,16 @@ def is_one(directory: Path) -> bool:
     """Whether a directory has a vendor file, or overlays alone."""
     if (directory / "vendor.toml").is_file():
         return True
-    return any(overlays.looks_like_one(path) for path in sorted(directory.glob("*.toml")))
+    return any(overlays.looks_like_one(path) for place in _PLACES.values() for path in _overlays(directory / place))
+
+
+def is_part(directory: Path) -> bool:
+    """Whether a directory is that of a vendor's overlays of inference: its parent is the vendor's folder."""
+    return directory.name in _PLACES.values() and is_one(directory.parent)
+
+
+def _overlays(directory: Path) -> list[Path]:
+    return sorted(one for one in directory.glob("*.toml") if one.name != "vendor.toml")
 
 
 def check(directory: Path, cases: Cases, others: Sequence[Vendor]) -> Iterator[Problem]:
@@ -46,11 +57,11 @@ def check(directory: Path, cases: Cases, others: Sequence[Vendor]) -> Iterator[P
         # Overlays alone, as flagperf import writes them, are for a vendor that is known.
         known = vendors.names([*vendors.installed(), vendors.bundled()])
         vendor = vendors.load(known[directory.name]) if directory.name in known else None
-    for one in sorted(directory.glob("*.toml")):
-        if one != path:
-            yield from overlays.check(one, cases, vendor)
-            named |= overlays.workloads(one)
-    read = {*modules.reached(directory, named), path, *directory.glob("*.toml")}
+    read = {*modules.reached(directory, named), path}
+    for kind, place in _PLACES.items():
+        for one in _overlays(directory / place):
+            yield from overlays.check(one, kind, cases, vendor)
+            read |= {one, *modules.reached(one.parent, overlays.workloads(one))}
     for one in sorted(directory.rglob("*")):
         if one.is_file() and "__pycache__" not in one.parts:
             yield from _file(one, directory, read, understood=vendor is not None)

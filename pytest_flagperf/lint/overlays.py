@@ -1,4 +1,4 @@
-"""A vendor's ``<model>.toml``: every entry and key that would not load, each with its line."""
+"""A vendor's overlays: every entry and key that would not load, each with its line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from pytest_flagperf.lint.positions import Positions
 from pytest_flagperf.lint.problem import Problem
 
 
-Cases = Mapping[str, Any]
+# Kind and model → the case.
+Cases = Mapping[tuple[str, str], Any]
 
 _FIELDS = overlay.Entry.__struct_fields__
 
@@ -35,12 +36,14 @@ def looks_like_one(path: Path) -> bool:
         return False
 
 
-def check(path: Path, cases: Cases, vendor: Vendor | None) -> Iterator[Problem]:
-    """The problems of one overlay file, of ``vendor`` where it is known."""
-    case = cases.get(path.stem)
+def check(path: Path, kind: str, cases: Cases, vendor: Vendor | None) -> Iterator[Problem]:
+    """The problems of one overlay file for a case of that kind, of ``vendor`` where it is known."""
+    case = cases.get((kind, path.stem))
     if case is None:
-        known = ", ".join(sorted(cases)) or "none"
-        yield Problem(path, 1, "FP004", f"no suite has a training case {path.stem}; there are {known}: --suites DIR")
+        known = ", ".join(sorted(model for of, model in cases if of == kind)) or "none"
+        article = "an" if kind[0] in "aeiou" else "a"
+        message = f"no suite has {article} {kind} case {path.stem}; there are {known}: --suites DIR"
+        yield Problem(path, 1, "FP004", message)
         return
     read = document.read(path, "FP002")
     if isinstance(read, Problem):

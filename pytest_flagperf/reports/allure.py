@@ -20,6 +20,7 @@ from pytest_flagperf import result as results
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.judging import gate
 from pytest_flagperf.reports import curve
+from pytest_flagperf.reports import inference
 from pytest_flagperf.result import Result
 
 
@@ -54,6 +55,8 @@ def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -
     allure.dynamic.parameter("device", case.chip or case.vendor)
     allure.dynamic.parameter("topology", case.topology)
     allure.dynamic.parameter("division", case.division)
+    if case.engine:
+        allure.dynamic.parameter("engine", case.engine)
     allure.dynamic.tag(f"{case.division} division")
     allure.dynamic.tag(result.verdict)
     allure.dynamic.label("verdict", result.verdict)
@@ -72,17 +75,20 @@ def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -
     if result.diff:
         allure.attach(result.diff, "open-division.diff", allure.attachment_type.TEXT)
     for one in result.rounds:
-        _attach_round(one, f" round {one.round}" if len(result.rounds) > 1 else "")
+        suffix = f" round {one.round}" if len(result.rounds) > 1 else ""
+        # Inference learns nothing: there is no curve.
+        if not inference.is_inference(result):
+            _attach_curve(one, suffix)
+        for log in sorted(Path(one.directory).glob("*/*.log")):
+            allure.attach(tail(log), f"{log.name}{suffix}", allure.attachment_type.TEXT)
 
 
-def _attach_round(one: results.RoundResult, suffix: str) -> None:
+def _attach_curve(one: results.RoundResult, suffix: str) -> None:
     drawn = curve.as_svg(one, "training loss and quality")
     if drawn is not None:
         allure.attach(drawn, f"curve{suffix}", allure.attachment_type.SVG)
     if one.evaluations:
         allure.attach(curve.as_csv(one), f"curve.csv{suffix}", allure.attachment_type.CSV)
-    for log in sorted(Path(one.directory).glob("*/*.log")):
-        allure.attach(tail(log), f"{log.name}{suffix}", allure.attachment_type.TEXT)
 
 
 def tail(path: Path) -> str:
@@ -99,6 +105,8 @@ def description(result: Result) -> str:
     lines = [f"**{result.verdict}**" + (f": `{result.error.type}`" if result.error else "")]
     if result.dataset.synthetic:
         lines.append("Synthetic data: throughput only.")
+    if inference.has_random_weights(result):
+        lines.append("Random weights: speed only.")
     if result.case.division == "open":
         lines.append("Open division: the vendor replaced the workload's code. The diff is attached.")
     if result.case.stand_in:

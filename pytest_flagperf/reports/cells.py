@@ -11,6 +11,7 @@ from typing import Any
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.judging import gate
 from pytest_flagperf.operators import table
+from pytest_flagperf.reports import inference
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports import terminal
 from pytest_flagperf.reports.progress import printable
@@ -18,9 +19,15 @@ from pytest_flagperf.result import Result
 from pytest_flagperf.result import read_result
 
 
-# The last two are of operators.
-COLUMNS = ("verdict", terminal.CHANGE, "quality", "p_train", "e2e", "memory", "time", "of peak")
-_OF_METRIC = {"p_train": "p_train", "e2e": "e2e_time", "memory": "memory_peak"}
+# Two are of inference, the last two of operators.
+COLUMNS = (
+    *("verdict", terminal.CHANGE, "quality", "p_train", "p_infer_core", "latency p99", "e2e", "memory"),
+    *("time", "of peak"),
+)
+_OF_METRIC = {
+    **{"p_train": "p_train", "p_infer_core": "p_inference_core", "latency p99": "latency_p99"},
+    **{"e2e": "e2e_time", "memory": "memory_peak"},
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ def of(properties: Mapping[str, Any]) -> Cells:
 
 def _model(result: Result, directory: Path) -> Cells:
     texts = dict(zip(terminal.COLUMNS, terminal.row(result), strict=True))
+    if inference.is_inference(result):
+        texts |= zip(terminal.INFERENCE_COLUMNS, terminal.inference_row(result), strict=True)
     figures = {column: result.metrics[name].value for column, name in _OF_METRIC.items() if name in result.metrics}
     changes = [one.change for one in gate.foremost(result.comparisons) if one.change is not None]
     if changes:

@@ -11,6 +11,7 @@ from pytest_flagperf.judging.resume import is_note
 from pytest_flagperf.operators import table
 from pytest_flagperf.options import JUNIT_PROPERTIES
 from pytest_flagperf.result import Result
+from pytest_flagperf.weights import RANDOM
 
 
 def pytest_flagperf_result(item: pytest.Item, result: Result, directory: Path) -> None:
@@ -59,6 +60,11 @@ def properties(result: Result, directory: Path) -> list[tuple[str, object]]:
     ]
     if case.chip:
         found.append(("flagperf.chip", case.chip))
+    if case.engine:
+        found.append(("flagperf.engine", case.engine))
+    if result.weights is not None:
+        is_random = result.weights.origin == RANDOM
+        found.append(("flagperf.weights", result.weights.name + (" (random)" if is_random else "")))
     if case.stand_in:
         found.append(("flagperf.stand_in", case.stand_in))
     if table.is_estimated(result):

@@ -23,7 +23,7 @@ from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
 
 
-STAND_IN, OPEN, SYNTHETIC = "stand_in", "open", "synthetic"
+STAND_IN, OPEN, SYNTHETIC, RANDOM = "stand_in", "open", "synthetic", "random"
 # Figures of these are no measurements of what they are named after.
 UNTRUSTED = ("invalid", "wrong")
 WORST_FIRST = (
@@ -69,12 +69,16 @@ def said(one: RequirementResult) -> str:
 
 
 def marks(result: Result) -> list[str]:
-    """What makes a figure another thing than it looks: ``stand_in``, ``open``, ``synthetic``; empty for most."""
+    """What makes a figure another thing than it looks: ``stand_in``, ``open``, ``synthetic``; empty for most.
+
+    ``random`` are the weights of a model of inference: there is no quality, only speed.
+    """
     case = result.case
     found = [STAND_IN] if case.stand_in else []
     found += [OPEN] if case.division == "open" else []
     # What operators compute with is always generated.
-    return found + ([SYNTHETIC] if result.dataset.synthetic and case.kind != "operator" else [])
+    found += [SYNTHETIC] if result.dataset.synthetic and case.kind != "operator" else []
+    return found + ([RANDOM] if result.weights is not None and result.weights.origin == RANDOM else [])
 
 
 def severity(verdict: str) -> int:

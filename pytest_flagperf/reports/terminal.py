@@ -19,6 +19,7 @@ from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import gathering
 from pytest_flagperf.judging import requirements
 from pytest_flagperf.judging import resume
+from pytest_flagperf.reports import inference
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.progress import printable
 from pytest_flagperf.result import Result
@@ -32,6 +33,12 @@ INFERENCE_COLUMNS = (
     *("inference", "engine", "quality", "kept", "p_val_core", "p_infer_whole", "p_infer_core"),
     *("latency p99", "compile", "memory", "verdict"),
 )
+LOADGEN_COLUMNS = (
+    *("MLPerf scenario", "engine", "rules", "quality", "kept", "ranked by", "latency p50", "latency p99"),
+    *("compile", "memory", "verdict"),
+)
+# Targets of every engine: of what is met the table has a column, or nothing to say.
+OF_ENGINE = ("quality_ratio", "output_error")
 CHANGE = "vs baseline"
 # Comparisons that are told in words.
 SAID = ("regressed", "inconclusive", "improved")
@@ -73,10 +80,12 @@ def summary(results: Sequence[Result], session: Path) -> list[str]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Results as text tables, those of inference in one of their own."""
-    inference = [result for result in results if result.case.kind == "inference"]
-    others = [result for result in results if result.case.kind != "inference"]
-    tables = ((training_table, others), (inference_table, inference))
+    """Results as text tables, those of inference in one of their own, LoadGen's in another."""
+    inferred = [result for result in results if inference.is_inference(result)]
+    others = [result for result in results if not inference.is_inference(result)]
+    loops = [result for result in inferred if result.case.role not in inference.SCENARIOS]
+    scenarios = [result for result in inferred if result.case.role in inference.SCENARIOS]
+    tables = ((training_table, others), (inference_table, loops), (loadgen_table, scenarios))
     return "\n\n".join(text(found) for text, found in tables if found)
 
 
@@ -91,6 +100,11 @@ def training_table(results: Sequence[Result]) -> str:
 def inference_table(results: Sequence[Result]) -> str:
     """As above, of inference: samples/s, ms, seconds; memory in GiB, at the edge in MiB."""
     return _laid_out(results, [inference_row(result) for result in results], INFERENCE_COLUMNS, text=3)
+
+
+def loadgen_table(results: Sequence[Result]) -> str:
+    """As above, of MLPerf's scenarios: by which figure MLPerf ranks each, and whether its rules were kept to."""
+    return _laid_out(results, [loadgen_row(result) for result in results], LOADGEN_COLUMNS, text=4)
 
 
 def _laid_out(results: Sequence[Result], cells_of: Sequence[list[str]], columns: Sequence[str], *, text: int) -> str:
@@ -266,10 +280,8 @@ def made_of(one: figures.DerivedMetric) -> str:
 
 def row(result: Result) -> list[str]:
     """One result's cells, in the order of ``COLUMNS``."""
-    case = result.case
-    selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
     return [
-        f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else ""),
+        _without_engine(result),
         quality(result),
         *(_figure(result, name, "{:,.1f}") for name in ("p_whole", "p_train", "p_core")),
         _figure(result, "e2e_time", "{:,.1f} s"),
@@ -280,16 +292,13 @@ def row(result: Result) -> list[str]:
 
 def inference_row(result: Result) -> list[str]:
     """One result's cells, in the order of ``INFERENCE_COLUMNS``."""
-    case = result.case
-    selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
-    kept = ("quality_ratio", "output_error")
-    edge = case.role == "edge"
+    edge = result.case.role == "edge"
     peak = result.metrics.get("memory_peak")
     in_mib = f"{peak.value * 1024:.1f} MiB" if edge and peak is not None else ""
     return [
-        f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else ""),
-        case.engine,
-        quality(result, leave_out=kept),
+        _without_engine(result),
+        result.case.engine,
+        quality(result, leave_out=OF_ENGINE),
         _figure(result, "quality_ratio", "{:.4f}"),
         *(_figure(result, f"p_{name}", "{:,.1f}") for name in ("validation_core", "inference_whole", "inference_core")),
         _figure(result, "latency_p99", "{:,.3g} ms"),
@@ -297,6 +306,28 @@ def inference_row(result: Result) -> list[str]:
         in_mib or memory(result),
         _verdict(result),
     ]
+
+
+def loadgen_row(result: Result) -> list[str]:
+    """One result's cells, in the order of ``LOADGEN_COLUMNS``; of what is shortened the notes say how."""
+    return [
+        _without_engine(result),
+        result.case.engine,
+        inference.rules(result).partition(":")[0],
+        quality(result, leave_out=OF_ENGINE),
+        _figure(result, "quality_ratio", "{:.4f}"),
+        inference.ranking(result),
+        *(_figure(result, f"latency_{name}", "{:,.3g} ms") for name in ("p50", "p99")),
+        _figure(result, "compile_time", "{:,.1f} s"),
+        memory(result),
+        _verdict(result),
+    ]
+
+
+def _without_engine(result: Result) -> str:
+    case = result.case
+    selection = f"{case.framework}-{case.precision}-{case.topology}-{case.scale}"
+    return f"{case.model} {case.role} [{selection}] {case.vendor}" + (f" {case.chip}" if case.chip else "")
 
 
 def _verdict(result: Result) -> str:

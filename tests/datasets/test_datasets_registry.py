@@ -17,8 +17,10 @@ from pytest_flagperf.datasets import register
 from pytest_flagperf.errors import ConfigurationError
 
 
-def test_the_four_datasets_are_known_in_order_with_their_published_sizes():
-    assert list(known()) == ["criteo_kaggle", "digits", "flights", "imagenet2012"]
+def test_datasets_are_known_in_order_with_their_published_sizes():
+    assert list(known()) == sorted(known())
+    assert {"criteo_kaggle", "digits", "flights", "imagenet2012", "coco2017", "verses"} <= set(known())
+    assert known()["coco2017"].splits["val"] == 5000
     assert dict(known()["imagenet2012"].splits) == {"train": 1_281_167, "val": 50_000}
     assert sum(known()["criteo_kaggle"].splits.values()) == 45_840_617
 

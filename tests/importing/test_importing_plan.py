@@ -368,6 +368,15 @@ def test_the_inference_and_operation_sections_are_read_from_yaml(write, build):
     assert "our suites have no operator nosuch" in found.lost[2].reason
 
 
+def test_a_case_of_inference_is_the_throughput_of_ours(write, build):
+    path = write({"inference/configs/host.yaml": "VENDOR: acme\nCASES:\n  'resnet50:pytorch_1.13': /d\n"})
+    (command,) = build(path).commands
+    assert command.text == (
+        "pytest suites -m 'inference and throughput and resnet50 and pytorch' --vendor=acme --scale=full "
+        "--dataset imagenet2012=/d"
+    )
+
+
 def test_a_clone_is_imported_without_pyyaml_and_a_yaml_file_alone_is_not(clone, build, monkeypatch):
     host = clone / "inference" / "configs" / "host.yaml"
     host.parent.mkdir(parents=True)

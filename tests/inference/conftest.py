@@ -28,6 +28,9 @@ ENGINES = {
     "hanging": "Hanging",
     "absent": "Absent",
     "outofmemory": "OutOfMemory",
+    "damaged": "Damaged",
+    "fulldisk": "FullDisk",
+    "killed": "Killed",
 }
 CONFTEST = """
 from pathlib import Path

@@ -22,6 +22,7 @@ np = pytest.importorskip("numpy")
 from pytest_flagperf.worker.inference import loadgen  # noqa: E402
 from pytest_flagperf.worker.inference import loadgen_samples  # noqa: E402
 from pytest_flagperf.worker.inference import loadgen_systems  # noqa: E402
+from pytest_flagperf.worker.inference.scenarios import Scenario  # noqa: E402
 from tests.inference.loadgen_bench import SAMPLES  # noqa: E402
 from tests.inference.loadgen_bench import Product  # noqa: E402
 from tests.inference.loadgen_bench import Texts  # noqa: E402
@@ -183,6 +184,19 @@ def test_a_run_that_loadgen_calls_invalid_is_none_and_the_reason_is_loadgens(tmp
     assert "Need to process at least 662 queries for early stopping." in str(failed.value)
     with pytest.raises(AssertionError, match="INFERENCE_END"):
         event(tmp_path, perflog.INFERENCE_END)
+
+
+def test_a_server_of_too_few_queries_for_early_stopping_is_refused_before_any_rate_is_tried(tmp_path):
+    few = {"latency_bound": 100.0, "loadgen_duration": 0.05}
+    with pytest.raises(ConfigurationError, match="of fewer than 459 queries"):
+        loadgen.server(under_test(tmp_path, loadgen_queries=458, **few))
+    with pytest.raises(ConfigurationError, match="of fewer than 44 queries"):
+        loadgen.server(under_test(tmp_path, loadgen_queries=43, latency_percentile=0.9, **few))
+
+
+def test_a_percentile_below_the_rules_is_told_as_shortened():
+    config = {"latency_bound": 100.0, "latency_percentile": 0.9}
+    assert Scenario.of("server", config, 1000).shortened() == {"percentile": [0.9, 0.99]}
 
 
 def test_a_run_that_was_too_short_is_made_again_with_more_queries(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import numpy as np
 
 from pytest_flagperf.worker.inference.engine import BaseCompiled
 from pytest_flagperf.worker.inference.engines.eager import Eager
+from pytest_flagperf.worker.inference.engines.onnxruntime import MODEL
+from pytest_flagperf.worker.inference.engines.onnxruntime import OnnxRuntime
 
 
 class Wrapped(BaseCompiled):
@@ -138,3 +141,33 @@ class OutOfMemory(Wrong):
 
     def compile(self, model: Any, workload: Any, options: Any) -> Any:
         return np.empty(2**62, np.uint8)
+
+
+class Damaged(OnnxRuntime):
+    """Its exported model is cut short before the session reads it."""
+
+    name = "damaged"
+
+    def export(self, model: Any, workload: Any, options: Any) -> Any:
+        path = super().export(model, workload, options)
+        path.write_bytes(path.read_bytes()[:1000])
+        return path
+
+
+class FullDisk(OnnxRuntime):
+    """Its exported model goes where there is no space left."""
+
+    name = "fulldisk"
+
+    def export(self, model: Any, workload: Any, options: Any) -> Any:
+        (options.directory / MODEL).symlink_to("/dev/full")
+        return super().export(model, workload, options)
+
+
+class Killed(Wrong):
+    """Somebody, such as the kernel where memory runs out, ends it while it compiles."""
+
+    name = "killed"
+
+    def compile(self, model: Any, workload: Any, options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)

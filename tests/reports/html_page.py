@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_flagperf.reports import html
 
 
-VOID = {"meta", "link", "input", "br", "img", "hr"}
+VOID = {"meta", "link", "input", "br", "wbr", "img", "hr"}
 
 
 class Document(HTMLParser):

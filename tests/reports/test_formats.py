@@ -42,6 +42,7 @@ from tests.reports.formats_sessions import derived
 from tests.reports.formats_sessions import operator
 from tests.reports.formats_sessions import session
 from tests.reports.formats_sessions import training
+from tests.reports.inference_sessions import inferred
 
 
 EVIL = "<script>alert(1)</script> | @somebody #12 [x](http://e.example) *b* `c` :tada:\n::error::x"
@@ -494,7 +495,7 @@ def test_an_odd_description_of_a_session_makes_a_report_all_the_same(
     tmp_path: Path, monkeypatch, name: str, odd: dict
 ) -> None:
     monkeypatch.delenv(github.VARIABLE, raising=False)
-    one = session(tmp_path / "a", [training()])
+    one = session(tmp_path / "a", [training(), inferred()])
     (tmp_path / "a" / "session.json").write_text(json.dumps(odd))
     again = sessions.read(one.directory)
     text = importlib.import_module(f"pytest_flagperf.reports.formats.{name}").render([again], None)

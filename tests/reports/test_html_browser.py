@@ -11,6 +11,7 @@ import pytest
 from pytest_flagperf.reports import html
 from pytest_flagperf.result import ErrorResult
 from tests.reports import html_sessions
+from tests.reports import inference_sessions
 from tests.reports.html_sessions import HOSTILE
 
 
@@ -474,3 +475,79 @@ def test_the_border_of_an_input_is_seen(opened, report, theme):
         }"""
     )
     assert found >= 3
+
+
+@pytest.fixture(scope="module")
+def inferred(tmp_path_factory):
+    """Training beside inference: at the edge, and as a server."""
+    directory = tmp_path_factory.mktemp("inference")
+    # A thousand queries, ten of which take long.
+    latencies = [*range(10_000_000, 12_000_000, 2_000), *range(200_000_000, 210_000_000, 1_000_000)]
+    session = inference_sessions.write(
+        directory / "session",
+        [
+            (inference_sessions.inferred("edge"), inference_sessions.edge(latencies)),
+            (inference_sessions.inferred("server"), inference_sessions.server()),
+        ],
+    )
+    trained = html_sessions.write(directory / "trained", [html_sessions.case(1)])
+    return html.write([session, trained], directory / "report.html")
+
+
+def test_latencies_of_inference_are_told_under_the_pointer_in_both_themes(opened, inferred):
+    for theme in ("light", "dark"):
+        page = opened(inferred, color_scheme=theme)
+        page.locator("#inference-table a").first.click()
+        page.locator("#case-1 .charts").scroll_into_view_if_needed()
+        chart = page.locator("#case-1 figure", has_text="Latency of queries")
+        chart.locator("canvas").first.wait_for()
+        tips = re.sub(r"\s+", " ", hover(page, chart, 0.2))
+        # The axis is logarithmic: most of the queries are on its first part.
+        told = re.search(r"ms: ([\d.]+) share of queries: ([\d.]+)", tips)
+        milliseconds, share = map(float, told.groups())
+        assert 10 <= milliseconds <= 12
+        assert share == pytest.approx((milliseconds - 10 + 0.002) / 2 * 1000 / 1010, abs=0.01)
+        assert shades(page, chart) > 0
+
+
+def test_the_load_of_a_server_shows_each_rate_and_what_became_of_it(opened, inferred):
+    page = opened(inferred)
+    page.locator("#inference-table a").nth(1).click()
+    page.locator("#case-2 .charts").scroll_into_view_if_needed()
+    chart = page.locator("#case-2 figure", has_text="Latency over load")
+    chart.locator("canvas").first.wait_for()
+    assert chart.locator(".legend li").all_inner_texts() == [
+        *("●held the bound", "✕did not", "◆the run that is the result"),
+    ]
+    assert "bound of latency, 15 ms" in chart.locator("figcaption").inner_text()
+    page.locator("[data-language=zh]").click()
+    caption = page.locator("#case-2 figcaption", has_text="时延随负载变化")
+    playwright.expect(caption).to_contain_text("满足上限")
+    playwright.expect(page.locator("#case-2 .steps caption")).to_have_text("最后一轮的各步骤")
+
+
+def test_a_filter_of_inference_leaves_training_alone(opened, inferred):
+    page = opened(inferred)
+    page.locator("[data-for=inference-table] input").fill("server")
+    playwright.expect(page.locator("#inference-table tbody tr")).to_have_count(1)
+    playwright.expect(page.locator("#case-table tbody tr")).to_have_count(1)
+    playwright.expect(page.locator("details.case:visible")).to_have_count(2)
+    page.locator("[data-show=passed]").click()
+    playwright.expect(page.locator("#case-table tbody tr")).to_have_count(1)
+
+
+def test_every_column_of_the_table_of_inference_fits_a_common_screen(opened, inferred):
+    page = opened(inferred)
+    widths = "[document.querySelector('#inference-table').offsetWidth, document.querySelector('main').offsetWidth]"
+    table, room = page.evaluate(widths)
+    assert table <= room
+
+
+def test_the_steps_of_a_round_are_printed_where_grounds_are_not(opened, inferred):
+    page = opened(inferred)
+    page.locator("#inference-table a").first.click()
+    page.emulate_media(media="print")
+    bar = page.locator("#case-1 .steps td.span span").nth(3)
+    assert bar.evaluate("one => parseFloat(getComputedStyle(one).borderTopWidth)") > 5
+    wide, short = (page.locator("#case-1 .steps td.span span").nth(n).bounding_box()["width"] for n in (3, 4))
+    assert wide > 4 * short

@@ -17,11 +17,15 @@ from pytest_flagperf.reports import junit
 from pytest_flagperf.reports import terminal
 from tests.reports import html_sessions
 from tests.reports.html_sessions import HOSTILE
+from tests.reports.inference_sessions import inferred
 
 
 pytest.importorskip("pytest_html")
 
-COLUMNS = ["verdict", "vs baseline", "quality", "p_train", "e2e", "memory", "time", "of peak"]
+COLUMNS = [
+    *("verdict", "vs baseline", "quality", "p_train", "p_infer_core", "latency p99", "e2e", "memory"),
+    *("time", "of peak"),
+]
 MODES = {"serial": [], "n2": ["-n", "2"]}
 INI = "[pytest]\n"
 # Tests that say what the launcher says of a result which is on disk.
@@ -110,21 +114,27 @@ def test_a_case_has_the_figures_of_the_terminals_table_and_an_operator_its_own(p
         comparisons=[html_sessions.comparison("regressed", -0.048)],
         metrics=results.with_units({"p_train": 1234.5, "e2e_time": 90.0, "memory_peak": 0.41, "memory_total": 23.5}),
     )
-    page = reported(pytester, [case, html_sessions.operator(2)], *options)
+    edge = inferred("edge", metrics={"p_inference_core": 95.25, "latency_p99": 18.75, "memory_peak": 0.05})
+    page = reported(pytester, [case, html_sessions.operator(2), edge], *options)
     cells = page.of("test_case[n1]")
     assert {name: cells[name] for name in COLUMNS} == {
         "verdict": "regressed",
         "vs baseline": terminal.change(case),
         "quality": "top1 0.7610 &gt;= 0.759",
         "p_train": "1,234.5",
+        "p_infer_core": "",
+        "latency p99": "",
         "e2e": "90.0 s",
         "memory": "0.41/23.5 GiB",
         "time": "",
         "of peak": "",
     }
     cells = page.of("test_case[n2]")
-    assert [cells[name] for name in COLUMNS] == ["passed (estimated peak)", "", "", "", "", "", "120 µs", "42.0 %"]
-    assert f"FlagPerf: 1 regressed, 1 passed. Results: {pytester.path / 'session'}" in page.text
+    assert [cells[name] for name in COLUMNS] == ["passed (estimated peak)", *[""] * 7, "120 µs", "42.0 %"]
+    cells = page.of("test_case[n3]")
+    figures = ["top1 0.7610 &gt;= 0.757", "", "95.2", "18.8 ms", "", "51.2 MiB", "", ""]
+    assert [cells[name] for name in COLUMNS] == ["passed", "", *figures]
+    assert f"FlagPerf: 1 regressed, 2 passed. Results: {pytester.path / 'session'}" in page.text
 
 
 def test_in_xdists_controller_what_was_reported_before_the_first_result_has_its_cells_too(pytester):

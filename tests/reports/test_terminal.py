@@ -13,6 +13,9 @@ from pytest_flagperf.judging.derived import RequirementResult
 from pytest_flagperf.judging.derived import write
 from pytest_flagperf.reports import terminal
 from tests.reports.html_sessions import operator
+from tests.reports.inference_sessions import RANDOM
+from tests.reports.inference_sessions import inferred
+from tests.reports.inference_sessions import shortened
 from tests.test_result import make
 
 
@@ -191,3 +194,32 @@ def test_a_quiet_session_is_told_of_where_a_requirement_is_not_met(tmp_path):
     terminal.summarize(reporter, {"test": tmp_path / "toy"})
     assert "verdicts: 1 passed, 1 requirement not met" in said
     assert "required, not met: amp_speedup>=1 cannot be checked: no two cases of this session give amp_speedup" in said
+
+
+def test_a_row_of_the_edge_has_its_memory_in_mebibytes():
+    assert columns(terminal.table([inferred("edge")])) == [
+        *("resnet50 edge [pytorch-fp16-1x1-full] nvidia A100", "onnxruntime", "top1 0.7610 >= 0.757", "0.9987"),
+        *("4,263.3", "90.0", "95.0", "18.8 ms", "61.5 s", "51.2 MiB", "passed"),
+    ]
+
+
+def test_a_scenario_of_mlperf_has_a_table_that_says_what_it_is_ranked_by_and_whether_it_was_shortened():
+    found = [inferred("server", notes=shortened()), inferred("offline")]
+    rows = terminal.table(found).splitlines()
+    assert rows[0].split("  ")[0] == "MLPerf scenario"
+    assert columns("\n".join((*rows[:2], rows[2]))) == [
+        *("resnet50 server [pytorch-fp16-1x1-full] nvidia A100", "onnxruntime", "shortened", "top1 0.7610 >= 0.757"),
+        *("0.9987", "qps 497.3 queries/s", "1.1 ms", "3.3 ms", "61.5 s", "19.70/40.0 GiB", "passed"),
+    ]
+    cells = columns("\n".join((*rows[:2], rows[3])))
+    assert cells[2] == "MLPerf"
+    # All samples of Offline arrive at once: it has no latency.
+    assert cells[5:8] == ["p_inference_whole 20,322 samples/s", "", ""]
+
+
+def test_an_engine_that_kept_too_little_of_the_quality_shows_it():
+    one = inferred(verdict="missed")
+    top1, ratio = one.targets
+    missed = msgspec.structs.replace(one, targets=[top1, msgspec.structs.replace(ratio, value=0.91, met=False)])
+    assert "quality_ratio 0.9100 < 0.99" in terminal.table([missed])
+    assert "passed (random weights)" in terminal.table([inferred(weights=RANDOM)])

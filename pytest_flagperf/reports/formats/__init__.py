@@ -13,6 +13,7 @@ from collections.abc import Mapping
 # Name of the module → what it is for, as ``flagperf report --format`` lists them.
 FORMATS: Mapping[str, str] = {
     "flagperf": "FlagPerf's README tables, in Chinese, filled in",
+    "inference": "tables of inference in Markdown: by engine, at the edge, LoadGen's scenarios, generation",
     "csv": "one row a case and metric, for spreadsheets and data frames",
     "xlsx": "a workbook: summary, cases, metrics, comparisons, rounds, environment (needs --output)",
     "markdown": "a comment for a pull request: what is not passed in full, the rest folded up",

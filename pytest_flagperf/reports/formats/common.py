@@ -96,6 +96,7 @@ def remarks(result: Result) -> list[str]:
         reading.STAND_IN: f"ran on {result.case.stand_in}: no measurement of {result.case.vendor}",
         reading.OPEN: "open division",
         reading.SYNTHETIC: "synthetic data",
+        reading.RANDOM: "random weights: speed only",
     }
     found = [words[mark] for mark in reading.marks(result)]
     if result.deviations:

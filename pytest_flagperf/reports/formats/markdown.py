@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_flagperf.reports import inference
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
+from pytest_flagperf.reports.formats import inference as tables
 from pytest_flagperf.reports.formats import marked
 from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
@@ -43,8 +45,10 @@ def text(sessions: Sequence[SessionFiles], limit: int) -> str:
     # What is amiss may fill the comment; the folded table gets what is left.
     section = _amiss(amiss, of, left)
     over = _derived(sessions, left - len(section))
-    folded = _folded(found, of, left - len(section) - len(over) - 2)
-    return "\n".join([*parts, *(part for part in (unmet, section, over, folded) if part)])
+    left -= len(section) + len(over) + 4
+    folded = _folded([one for one in found if not inference.has_table(one)], of, left)
+    inferred = _inference(found, of, left - len(folded))
+    return "\n".join([*parts, *(part for part in (unmet, section, over, folded, inferred) if part)])
 
 
 def _heading(found: Sequence[Result], sessions: Iterable[SessionFiles]) -> str:
@@ -132,6 +136,27 @@ def _folded(found: Sequence[Result], of: Mapping[int, str], limit: int) -> str:
     head = f"<details><summary>All results ({len(found):,})</summary>\n\n"
     right = range(3, 3 + len(shown))
     return _fitting(head, header, lines, "\n</details>\n", limit, right) if lines else ""
+
+
+def _inference(found: Sequence[Result], of: Mapping[int, str], limit: int) -> str:
+    """The tables of inference, folded up."""
+    ours = [one for one in found if inference.has_table(one)]
+    if not ours:
+        return ""
+    head, foot = f"<details><summary>Inference ({len(ours):,})</summary>\n\n", "\n</details>\n"
+    parts: list[str] = []
+    left = limit - len(head) - len(foot)
+    for table in inference.TABLES:
+        ones = table.of(ours)
+        header = [*tables.header(table), "beside the baseline"]
+        lines = tables.lines(table, ones)
+        for line, one in zip(lines, ones, strict=True):
+            line[0] += of[id(one)]
+            line.append(marked.escape(_changes(one)))
+        part = _fitting(f"{table.english}\n\n", header, lines, "\n", left, table.figures) if ones else ""
+        parts.append(part)
+        left -= len(part)
+    return head + "".join(parts) + foot if any(parts) else ""
 
 
 def _derived(sessions: Iterable[SessionFiles], limit: int) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC
 from datetime import datetime
 
 from pytest_flagperf.judging.derived import RequirementResult
+from pytest_flagperf.reports import inference
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.result import ComparisonResult
@@ -21,9 +22,9 @@ Cell = str | float | int | bool | None
 Row = dict[str, Cell]
 
 CASE_COLUMNS = (
-    *("session", "started", "case", "node_id", "model", "kind", "role", "framework", "precision", "topology"),
-    *("scale", "vendor", "chip", "division", "stand_in", "dataset", "synthetic", "rounds", "verdict", "error"),
-    *("deviations", "deviates_in"),
+    *("session", "started", "case", "node_id", "model", "kind", "role", "framework", "engine"),
+    *("precision", "topology", "scale", "vendor", "chip", "division", "stand_in", "dataset", "synthetic"),
+    *("weights", "rounds", "verdict", "error", "deviations", "deviates_in"),
 )
 METRIC_COLUMNS = (
     *("metric", "value", "unit", "better"),
@@ -59,6 +60,7 @@ def case_row(session: SessionFiles, result: Result) -> Row:
         "kind": case.kind,
         "role": case.role,
         "framework": case.framework,
+        "engine": case.engine,
         "precision": case.precision,
         "topology": case.topology,
         "scale": case.scale,
@@ -68,6 +70,7 @@ def case_row(session: SessionFiles, result: Result) -> Row:
         "stand_in": case.stand_in,
         "dataset": result.dataset.name,
         "synthetic": result.dataset.synthetic,
+        "weights": inference.weights(result),
         "rounds": len(result.rounds),
         "verdict": result.verdict,
         "error": "" if result.error is None else f"{result.error.type}: {result.error.message}",

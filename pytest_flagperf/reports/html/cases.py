@@ -19,8 +19,11 @@ from pytest_flagperf import sessions
 from pytest_flagperf.judging import gate
 from pytest_flagperf.judging import resume
 from pytest_flagperf.judging.curves import Band
+from pytest_flagperf.reports import inference as inferring
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports import terminal
+from pytest_flagperf.reports.html import inference
+from pytest_flagperf.reports.html import latency
 from pytest_flagperf.reports.html import series
 from pytest_flagperf.reports.html import texts
 from pytest_flagperf.result import MetricValue
@@ -39,7 +42,8 @@ MOST_NOTES, MOST_EVALUATIONS = 30, 30
 # What a reader looks at first.
 MAIN = (
     *("p_whole", "p_train", "p_core", "e2e_time", "train_time", "time_to_target"),
-    *("p_inference_core", "p_inference_whole", "quality_ratio", "latency_p99", "memory_peak", "time"),
+    *("p_inference_core", "p_inference_whole", "quality_ratio", "latency_p50", "latency_p90", "latency_p99", "qps"),
+    *("ttft", "tpot", "tokens_per_second_per_device", "compile_time", "memory_peak", "time"),
 )
 # What tells a case from others.
 _IDENTITY = (
@@ -73,9 +77,11 @@ def describe(session: SessionFiles, result: Result, share: Share, band: Band | N
     """What the report shows of one case; ``band`` is where its rounds were to stay."""
     directories = [(one, sessions.round_directory(session, result, one)) for one in result.rounds]
     there = [(one, directory) for one, directory in directories if directory.is_dir()]
+    is_inference = inferring.is_inference(result)
+    seen = [(one, series.events_of(directory)) for one, directory in there] if is_inference else []
     return {
         **identity(session, result, share),
-        "quality": terminal.quality(result) if reading.is_trusted(result) else "",
+        "quality": _quality(result, is_inference),
         "memory": terminal.memory(result),
         "is_resumed": any(map(resume.is_note, result.notes)),
         "is_judged": reading.is_trusted(result),
@@ -97,7 +103,8 @@ def describe(session: SessionFiles, result: Result, share: Share, band: Band | N
         **_evaluations(result),
         "logs": _logs(session.directory, there, share.logs),
         "rerun": shlex.join(result.rerun),
-        "charts": series.charts(result, there, share.points, band),
+        "charts": [*latency.charts(result, seen, share.points), *series.charts(result, there, share.points, band)],
+        "inference": inference.describe(result, seen[-1][1] if seen else []),
         "files_missing": [one.directory for one, directory in directories if not directory.is_dir()],
     }
 
@@ -144,7 +151,12 @@ def worst(result: Result) -> dict[str, Any] | None:
 
 
 def published(result: Result) -> list[dict[str, Any]]:
-    """What others published for this model, a row for each figure, beside ours of the same name."""
+    """What others published for this model, a row for each figure, beside ours of the same name.
+
+    All of it is of training.
+    """
+    if inferring.is_inference(result):
+        return []
     rows = _references().get(result.case.model, [])
     same = sorted(rows, key=lambda row: row.framework != result.case.framework)
     return [figure for row in same for figure in _published(result, row)]
@@ -161,6 +173,7 @@ def environment(result: Result) -> list[tuple[str, str, str]]:
         *(("precision", name, _text(value)) for name, value in last.items()),
         ("dataset", "", " · ".join(part for part in (data.name, splits) if part)),
         ("dataset", "checksum", data.checksum),
+        *(("weights", name, text) for name, text in inferring.described(result)),
         ("division", "", case.division),
         ("stand_in", "", case.stand_in),
         *(("container", name, value) for name, value in case.container.items()),
@@ -219,6 +232,13 @@ def _apart(result: Result, row: references.Row) -> list[str]:
     return found if reading.is_trusted(result) and result.error is None else [*found, "not.trusted"]
 
 
+def _quality(result: Result, is_inference: bool) -> str:
+    """The targets with what was found; of inference those that the case has, and what its engine did not keep."""
+    if not reading.is_trusted(result):
+        return ""
+    return terminal.quality(result, leave_out=terminal.OF_ENGINE if is_inference else ())
+
+
 def _differs(result: Result, target: TargetResult) -> bool:
     """Whether the value that a target was judged by is another than the metric's, which is of all rounds."""
     metric = result.metrics.get(target.metric)
@@ -226,8 +246,11 @@ def _differs(result: Result, target: TargetResult) -> bool:
 
 
 def _evaluations(result: Result) -> dict[str, Any]:
-    """The last evaluations of the last round, for readers without charts, and how many came before."""
-    last = result.rounds[-1].evaluations if result.rounds else []
+    """The last evaluations of the last round, for readers without charts, and how many came before.
+
+    Of inference they stand beside each other elsewhere.
+    """
+    last = result.rounds[-1].evaluations if result.rounds and not inferring.is_inference(result) else []
     shown = last[-MOST_EVALUATIONS:]
     names = list(dict.fromkeys(name for one in shown for name in one.quality))
     return {

@@ -27,6 +27,12 @@ from pytest_flagperf.sessions import SessionFiles
 
 Found = list[tuple[SessionFiles, Result]]
 
+# Columns of the table of inference, in this order.
+OF_INFERENCE = (
+    *("p_inference_whole", "p_inference_core", "qps", "ttft", "tpot", "tokens_per_second_per_device"),
+    *("latency_p50", "latency_p99", "compile_time", "memory_peak"),
+)
+
 
 def gather(directories: Iterable[Path]) -> dict[str, Any]:
     """The sessions in these directories. Raises ``ReplayError`` where one is no session."""
@@ -60,6 +66,7 @@ def gather(directories: Iterable[Path]) -> dict[str, Any]:
         "unmet": [row for entry in over for row in entry["requirements"] if not row["met"]],
         "derived": [entry for entry in over if any(entry[name] for name in ("metrics", "left_out", "requirements"))],
         "cases": described,
+        "measured": measured(described),
         "families": families,
         "beside": beside(read, models),
     }
@@ -85,14 +92,20 @@ def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda one: (tones.index(texts.word(one[0]).tone), one[0])))
 
 
+def measured(described: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Name and unit of the figures that have a column in the table of inference: those that any case has."""
+    found = {one["name"]: one["unit"] for row in described if row["inference"] for one in row["metrics"]}
+    return [(name, found[name]) for name in OF_INFERENCE if name in found]
+
+
 def support(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Model × framework, and for each vendor and chip the verdicts there are, a count for each way they were made.
+    """Model × framework and engine, and for each vendor and chip the verdicts, a count for each way they were made.
 
     What ran on a stand-in says nothing of the chip: it has no verdict here, whatever its own is.
     """
-    cells: dict[tuple[str, str, str], dict[str, Counter[tuple[str, tuple[str, ...]]]]] = {}
+    cells: dict[tuple[str, str, str, str], dict[str, Counter[tuple[str, tuple[str, ...]]]]] = {}
     for row in rows:
-        cell = cells.setdefault((row["kind"], row["model"], row["framework"]), {})
+        cell = cells.setdefault((row["kind"], row["model"], row["framework"], row["engine"]), {})
         verdict = "" if reading.STAND_IN in row["marks"] else row["verdict"]
         cell.setdefault(row["on"], Counter())[verdict, tuple(row["marks"])] += 1
     return {
@@ -102,6 +115,7 @@ def support(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 "kind": kind,
                 "model": model,
                 "framework": framework,
+                "engine": engine,
                 "cells": {
                     on: [
                         {"verdict": verdict, "marks": list(marks), "count": count}
@@ -110,7 +124,7 @@ def support(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                     for on, found in cell.items()
                 },
             }
-            for (kind, model, framework), cell in sorted(
+            for (kind, model, framework, engine), cell in sorted(
                 cells.items(), key=lambda one: (one[0][0] == "operator", one[0])
             )
         ],

@@ -59,16 +59,18 @@ def thin(points: Sequence[Point], most: int) -> list[Point]:
 def charts(
     result: Result, directories: Sequence[tuple[RoundResult, Path]], most: int, band: Band | None = None
 ) -> list[dict[str, Any]]:
-    """The charts of a case: ``title``, ``name``, ``unit``, ``x`` (``step`` or ``s``), ``bounds`` and ``series``.
+    """The charts of a case: ``title``, ``name``, ``unit``, ``x`` (``step``, ``s`` …), ``bounds`` and ``series``.
 
     ``band`` is where the rounds were to stay: a quality chart shows it as ``band``.
     """
-    events = [(one, _events(directory)) for one, directory in directories]
-    found = [_loss(events, most), *_quality(result, most, band)]
+    events = [(one, events_of(directory)) for one, directory in directories]
+    # Inference learns nothing: its two evaluations, of the reference and of the engine, are no curve.
+    is_learning = result.case.kind != "inference"
+    found = [_loss(events, most), *_quality(result, most, band)] if is_learning else []
     if directories:
         one, directory = directories[-1]
         found += _of_devices(one, directory, events[-1][1], most)
-    return [chart for chart in found if chart["series"]]
+    return [one for one in found if one["series"]]
 
 
 def of_samples(values: Any, unit: str, most: int) -> dict[str, Any] | None:
@@ -79,24 +81,24 @@ def of_samples(values: Any, unit: str, most: int) -> dict[str, Any] | None:
     numbers = enumerate(values if isinstance(values, list) else (), 1)
     points = [(float(number), _number(one)) for number, one in numbers if type(one) in (int, float)]
     points = [point for point in points if math.isfinite(point[1])]
-    return _chart("samples", "", unit, "sample", [_series("", points, most)]) if points else None
+    return chart("samples", "", unit, "sample", [_series("", points, most)]) if points else None
 
 
-def _chart(title: str, name: str, unit: str, x: str, series: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+def chart(title: str, name: str, unit: str, x: str, series: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A chart of the series that have a point."""
     return {"title": title, "name": name, "unit": unit, "x": x, "series": [one for one in series if one["x"]], **more}
 
 
 def _series(name: str, points: Sequence[Point], most: int) -> dict[str, Any]:
-    kept = thin(points, most)
-    return {
-        "name": name,
-        "x": [_short(x) for x, _ in kept],
-        "y": [_short(y) for _, y in kept],
-        "points": len(points),
-    }
+    return drawn(name, thin(points, most), len(points))
 
 
-def _short(value: float) -> float | int:
+def drawn(name: str, points: Sequence[Point], count: int) -> dict[str, Any]:
+    """A curve of these points, which are all that is shown of ``count``."""
+    return {"name": name, "x": [short(x) for x, _ in points], "y": [short(y) for _, y in points], "points": count}
+
+
+def short(value: float) -> float | int:
     """The value with as many digits as a chart shows."""
     rounded = float(f"{value:.6g}")
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
@@ -110,7 +112,8 @@ def _number(value: float) -> float:
         return math.inf
 
 
-def _events(directory: Path) -> list[Event]:
+def events_of(directory: Path) -> list[Event]:
+    """The events of rank 0 in a round's directory; none where it wrote none."""
     paths = [path for path in sorted(directory.glob("*/rank0.events.jsonl")) if path.is_file()]
     return perflog.read_events(paths[0]) if paths else []
 
@@ -133,7 +136,7 @@ def _losses(events: Sequence[Event]) -> list[Point]:
 
 def _loss(events: Sequence[tuple[RoundResult, Sequence[Event]]], most: int) -> dict[str, Any]:
     series = [_series(f"{one.round}", _losses(seen), most) for one, seen in events]
-    return _chart("loss", "", "", "step", series, rounds=True)
+    return chart("loss", "", "", "step", series, rounds=True)
 
 
 def _quality(result: Result, most: int, band: Band | None) -> Iterator[dict[str, Any]]:
@@ -149,7 +152,7 @@ def _quality(result: Result, most: int, band: Band | None) -> Iterator[dict[str,
         bounds = [target.bound for target in result.targets if target.metric == name]
         unit = result.metrics[name].unit if name in result.metrics else ""
         more = {} if band is None else {"band": _band(band, name, result, most)}
-        yield _chart("quality", name, unit, "step", series, bounds=bounds, rounds=True, **more)
+        yield chart("quality", name, unit, "step", series, bounds=bounds, rounds=True, **more)
 
 
 def _band(band: Band, metric: str, result: Result, most: int) -> dict[str, Any] | None:
@@ -162,16 +165,17 @@ def _band(band: Band, metric: str, result: Result, most: int) -> dict[str, Any] 
         return None
     # It is smooth: every so many of its points are enough. The ends stay.
     shown = [*every[: -1 : math.ceil(len(every) / (most - 1))], every[-1]]
-    figures = {name: [_short(getattr(one, name)) for _, one in shown] for name in ("mean", "low", "high", "limit")}
-    return {"x": [_short(step) for step, _ in shown], **figures, "rounds": max(one.rounds for _, one in shown)}
+    figures = {name: [short(getattr(one, name)) for _, one in shown] for name in ("mean", "low", "high", "limit")}
+    return {"x": [short(step) for step, _ in shown], **figures, "rounds": max(one.rounds for _, one in shown)}
 
 
-def _of_devices(one: RoundResult, directory: Path, events: Iterable[Event], most: int) -> Iterator[dict[str, Any]]:
+def _of_devices(one: RoundResult, directory: Path, events: Sequence[Event], most: int) -> Iterator[dict[str, Any]]:
     """A chart for each figure that the monitors of the round's hosts saw, over seconds since the first sample."""
     seen = {path.parent.name: _monitored(path) for path in sorted(directory.glob("*/monitor.jsonl"))}
     first = next(iter(seen.values()), None)
     begin = min((sample.monotonic for sample in first.samples), default=None) if first else None
-    marks = [] if begin is None else _training(events, begin)
+    marks = [] if begin is None else _measured(events, begin)
+    inferred = any(event.name == perflog.INFERENCE_BEGIN for event in events)
     for title, kind, keys in (("device", "samples", DEVICE), ("host", "host", HOST)):
         for key, unit in keys:
             series = [
@@ -179,7 +183,7 @@ def _of_devices(one: RoundResult, directory: Path, events: Iterable[Event], most
                 for host, found in seen.items()
                 for device, points in _points(getattr(found, kind), key, kind == "samples")
             ]
-            yield _chart(title, key, unit, "s", series, marks=marks, round=one.round)
+            yield chart(title, key, unit, "s", series, marks=marks, round=one.round, inferred=inferred)
 
 
 def _points(found: Sequence[samples.Sample], key: str, by_device: bool) -> Iterator[tuple[int | None, list[Point]]]:
@@ -200,8 +204,8 @@ def _name(host: str, device: int | None, several: bool) -> str:
 _MEASURED = (perflog.TRAIN_START, perflog.TRAIN_END, perflog.INFERENCE_BEGIN, perflog.INFERENCE_END)
 
 
-def _training(events: Iterable[Event], begin: float) -> list[float]:
+def _measured(events: Iterable[Event], begin: float) -> list[float]:
     """When training, or the measured part of inference, began and ended, on the time axis of rank 0's host."""
-    return [
-        _short(event.monotonic - begin) for event in events if event.name in _MEASURED and event.monotonic is not None
-    ]
+    # LoadGen may have to be started again: the last time counts.
+    last = {event.name: event.monotonic for event in events if event.name in _MEASURED}
+    return [short(moment - begin) for moment in last.values() if moment is not None]

@@ -148,7 +148,7 @@ class Flow:
     def __init__(self, runtime: Runtime, events: EventWriter, plan: Plan, directory: Path) -> None:
         self.runtime, self.events, self.plan, self.directory = runtime, events, plan, directory
         self.model: Any = None
-        self.engine = usable(plan.framework, plan.engine, plan.precision)
+        self.engine = usable(plan.framework, plan.engine, plan.precision, plan.role)
 
     def run(self, build: Callable[[], InferenceWorkload], role: Role, versions: Mapping[str, str]) -> None:
         """Everything, in order. ``build`` makes the workload."""
@@ -170,7 +170,7 @@ class Flow:
             seed=self.plan.seed,
             directory=self.directory,
             accuracy=answers,
-            seen=Seen(self.workload, self.plan.seed),
+            seen=self._seen(),
             alive=self.alive,
         )
         role(test)
@@ -209,7 +209,9 @@ class Flow:
     def _validate(self) -> Answers:
         """The reference's answers."""
         options = replace(self._options(), precision="fp32", directory=self.directory / "reference")
-        compiled = registry.load(self.plan.framework, REFERENCE).compile(self.model, self.workload, options)
+        compiled = registry.load(self.plan.framework, REFERENCE, self.plan.role).compile(
+            self.model, self.workload, options
+        )
         for size in options.batch_sizes:
             compiled.run(self.workload.inputs(range(size)))
         self.events.write(perflog.VALIDATION_BEGIN, {"engine": REFERENCE, "precision": "fp32"})
@@ -248,17 +250,24 @@ class Flow:
     def _accuracy(self, compiled: Compiled, reference: Answers) -> Answers:
         self.events.write(perflog.ACCURACY_BEGIN, {"engine": self.plan.engine, "precision": self.plan.precision})
         passed = self._pass(compiled, "accuracy")
-        apart = difference(reference, passed.answers)
         self.events.write(
             perflog.ACCURACY_END,
             {
                 **passed.counted(),
                 "quality": self._quality(passed.answers),
-                "output_error": apart.relative,
-                "output_error_absolute": apart.absolute,
+                **self._compared(reference, passed.answers),
             },
         )
         return passed.answers
+
+    def _compared(self, reference: Answers, answers: Answers) -> dict[str, Any]:
+        """How far the engine's answers are from the reference's."""
+        apart = difference(reference, answers)
+        return {"output_error": apart.relative, "output_error_absolute": apart.absolute}
+
+    def _seen(self) -> Any:
+        """What looks at answers while the engine is measured."""
+        return Seen(self.workload, self.plan.seed)
 
     def _pass(self, compiled: Compiled, what: str) -> _Pass:
         """Once over the whole evaluation set, in order."""
@@ -357,12 +366,12 @@ class _Pass:
         }
 
 
-def usable(framework: str, name: str, precision: str) -> Engine:
+def usable(framework: str, name: str, precision: str, role: str = "") -> Engine:
     """The engine, known to be usable here in that precision.
 
     Raises ``ConfigurationError`` for one that is unknown or not installed, ``PrecisionUnavailable``.
     """
-    engine = registry.load(framework, name)
+    engine = registry.load(framework, name, role)
     missing = engine.available()
     if missing:
         raise ConfigurationError(missing)

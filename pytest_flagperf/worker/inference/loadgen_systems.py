@@ -63,6 +63,11 @@ class Answering:
 
     def _answer(self, ids: list[int], indices: list[int]) -> None:
         bench, size = self.bench, self.bench.batch_size
+        if len(ids) <= size:
+            # A stream's query: at 100,000 a second two slices of it would be a tenth of all that is done for it.
+            bench.answer(ids, indices)
+            bench.alive()
+            return
         for start in range(0, len(ids), size):
             bench.answer(ids[start : start + size], indices[start : start + size])
             bench.alive()

@@ -42,9 +42,17 @@ def run(
     """Run this rank's part of an inference case. Returns the framework's teardown."""
     framework = importlib.import_module(f"{_HERE}.{case['framework']}")
     runtime = framework.Runtime(context, case)
-    flow = Flow(runtime, events, Plan.of(case), Path(context.host_dir))
+    flow = _flow(case["role"])(runtime, events, Plan.of(case), Path(context.host_dir))
     flow.run(lambda: build(runtime, case), role(case["role"]), versions())
     return runtime.teardown  # type: ignore[no-any-return]
+
+
+def _flow(role: str) -> type[Flow]:
+    if role != "generation":
+        return Flow
+    from pytest_flagperf.worker.inference.generation_flow import GenerationFlow
+
+    return GenerationFlow
 
 
 def role(name: str) -> Role:

@@ -7,6 +7,9 @@ Another package brings one by an entry point of the group ``pytest_flagperf.engi
     [project.entry-points."pytest_flagperf.engines"]
     "pytorch.fastrt" = "flagperf_somebody.fastrt:FastRt"
 
+Those of the role ``generation`` continue text and are another list; another package's are of the group
+``pytest_flagperf.generators``. The same name in both is the same engine, asked for something else.
+
 Standard library only: pytest lists engines by this module, and loads none.
 """
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 
 GROUP = "pytest_flagperf.engines"
+GENERATOR_GROUP = "pytest_flagperf.generators"
+GENERATION = "generation"
 
 _ENGINES = "pytest_flagperf.worker.inference.engines"
 
@@ -51,20 +56,44 @@ BUILT_IN: Mapping[tuple[str, str], str] = {
 }
 
 
-@cache
+GENERATORS: Mapping[tuple[str, str], str] = {
+    ("pytorch", "eager"): f"{_ENGINES}.eager_generation:EagerGeneration",
+    ("pytorch", "vllm"): f"{_ENGINES}.vllm:Vllm",
+    ("pytorch", "sglang"): f"{_ENGINES}.sglang:SgLang",
+    ("pytorch", "openai"): f"{_ENGINES}.openai:OpenAi",
+}
+
+
 def known() -> Mapping[tuple[str, str], str]:
-    """Every engine as (framework, engine) → ``module:Class``. One of another package never replaces one that ships."""
-    found = dict(BUILT_IN)
-    for point in entry_points(group=GROUP):
+    """Every engine as (framework, engine) → ``module:Class``. One of another package never replaces one that ships.
+
+    One that only generates is that of the role ``generation``.
+    """
+    return {**_of(GROUP), **{key: one for key, one in _of(GENERATOR_GROUP).items() if key not in _of(GROUP)}}
+
+
+@cache
+def _of(group: str) -> Mapping[tuple[str, str], str]:
+    """Those of a group of entry points, with those that ship."""
+    built_in = GENERATORS if group == GENERATOR_GROUP else BUILT_IN
+    found = dict(built_in)
+    for point in entry_points(group=group):
         framework, separator, engine = point.name.partition(".")
         if not separator or not engine.isidentifier():
             raise ConfigurationError(
-                f"entry point {point.name!r} = {point.value!r} of {GROUP}: its name is not written <framework>.<engine>"
+                f"entry point {point.name!r} = {point.value!r} of {group}: its name is not written <framework>.<engine>"
             )
-        if (framework, engine) in BUILT_IN:
-            raise ConfigurationError(f"entry point {point.name!r} = {point.value!r} of {GROUP}: that engine ships")
+        if (framework, engine) in built_in:
+            raise ConfigurationError(f"entry point {point.name!r} = {point.value!r} of {group}: that engine ships")
         found[framework, engine] = point.value
     return found
+
+
+def of_role(role: str = "") -> Mapping[tuple[str, str], str]:
+    """The engines that a role is measured by; without a role all of them."""
+    if role:
+        return _of(GENERATOR_GROUP if role == GENERATION else GROUP)
+    return known()
 
 
 def names() -> list[str]:
@@ -74,7 +103,7 @@ def names() -> list[str]:
 
 def is_built_in(name: str) -> bool:
     """Whether the engine ships with the plugin."""
-    return any(engine == name for _, engine in BUILT_IN)
+    return any(engine == name for _, engine in (*BUILT_IN, *GENERATORS))
 
 
 def check(name: str) -> None:
@@ -85,17 +114,20 @@ def check(name: str) -> None:
         raise ConfigurationError(f"unknown engine {name!r}.{hint} Known: {', '.join(names())}")
 
 
-def has(framework: str, name: str) -> bool:
-    """Whether the engine executes models of the framework."""
-    return (framework, name) in known()
+def has(framework: str, name: str, role: str = "") -> bool:
+    """Whether the engine executes models of the framework, in that role where one is given."""
+    return (framework, name) in of_role(role)
 
 
-def load(framework: str, name: str) -> Engine:
-    """The engine. Raises ``ConfigurationError`` where there is none of that name for the framework."""
+def load(framework: str, name: str, role: str = "") -> Engine:
+    """The engine. Raises ``ConfigurationError`` where there is none of that name for the framework and the role."""
     check(name)
-    place = known().get((framework, name))
+    place = of_role(role).get((framework, name))
     if place is None:
-        of = ", ".join(other for other, engine in known() if engine == name)
+        of = ", ".join(other for other, engine in of_role(role) if engine == name)
+        if not of:
+            can = ", ".join(engine for other, engine in of_role(role) if other == framework)
+            raise ConfigurationError(f"engine {name} is none of the role {role}; those of {framework} are {can}")
         raise ConfigurationError(f"engine {name} does not execute models of {framework}; it does those of {of}")
     module, _, attribute = place.partition(":")
     try:

@@ -6,6 +6,7 @@ Source of the numbers: MLPerf Inference rules and LoadGen's ``mlperf.conf``. Sta
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,10 +107,17 @@ class Scenario:
         percentile = _figure(config, "latency_percentile", rules.percentile) if role == "server" else rules.percentile
         if percentile >= 1:
             raise ConfigurationError(f"latency_percentile is a share below 1, not {percentile:g}")
+        queries = int(_figure(config, "offline_samples" if offline else "loadgen_queries", asked))
+        # Of a stream LoadGen says so itself, after one run; a search would halve the rate for ever.
+        if role == "server" and queries < fewest_queries(percentile):
+            raise ConfigurationError(
+                f"loadgen_queries is {queries}: of fewer than {fewest_queries(percentile)} queries LoadGen's early "
+                f"stopping can tell nothing about {percentile:.0%} of them, so that no rate would pass"
+            )
         return cls(
             role=role,
             duration=duration,
-            queries=int(_figure(config, "offline_samples" if offline else "loadgen_queries", asked)),
+            queries=queries,
             percentile=percentile,
             performance_samples=held,
             asked=asked,
@@ -131,8 +139,17 @@ class Scenario:
     def shortened(self) -> dict[str, list[float]]:
         """What is below MLPerf's rules: name → [what it is here, what the rules ask for]."""
         rules = RULES[self.role]
-        pairs = {"duration": (self.duration, rules.duration), "queries": (self.queries, self.asked)}
+        pairs = {
+            "duration": (self.duration, rules.duration),
+            "queries": (self.queries, self.asked),
+            "percentile": (self.percentile, rules.percentile),
+        }
         return {name: [here, asked] for name, (here, asked) in pairs.items() if here < asked}
+
+
+def fewest_queries(percentile: float) -> int:
+    """Queries of which none may be late, so that LoadGen's early stopping is sure of ``percentile`` by 99 %."""
+    return math.ceil(math.log(0.01) / math.log(percentile))
 
 
 def batch_size(role: str, configured: int) -> int:

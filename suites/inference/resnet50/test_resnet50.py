@@ -66,7 +66,6 @@ CASE = InferenceCase(
                 # A few seconds of LoadGen: shortened, and the result says so.
                 "latency_bound": 500.0,
                 "loadgen_duration": 2.0,
-                "loadgen_queries": 100,
                 "search_duration": 1.0,
                 "search_precision": 0.25,
             },

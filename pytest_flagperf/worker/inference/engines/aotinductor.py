@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,9 @@ from pytest_flagperf.worker.inference.engines.by_size import is_static
 from pytest_flagperf.worker.inference.engines.eager import TYPES
 from pytest_flagperf.worker.inference.engines.eager import Eagerly
 from pytest_flagperf.worker.inference.engines.eager import in_precision
+from pytest_flagperf.worker.inference.engines.files import inductor_caches
+from pytest_flagperf.worker.inference.engines.files import read
+from pytest_flagperf.worker.inference.engines.files import written
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
 
@@ -43,26 +45,25 @@ class AotInductor(BaseEngine):
 
         placed = in_precision(model, options)
         folder = options.directory / "exported"
-        folder.mkdir(parents=True, exist_ok=True)
         for size in _sizes(workload, options):
             # A batch of one would be taken for a constant.
             arrays = workload.inputs(range(size or min(2, workload.samples())))
             arguments = tuple(_tensor(array, options) for array in arrays)
-            with torch.inference_mode():
+            with inductor_caches(options.directory), torch.inference_mode():
                 program = torch.export.export(placed, arguments, dynamic_shapes=None if size else _any_batch(workload))
-            torch.export.save(program, _program(folder, size))
+            with written(_program(folder, size)):
+                torch.export.save(program, _program(folder, size))
         return folder
 
     def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Compiled:
         """See :class:`~pytest_flagperf.worker.inference.engine.Engine`: a package for each exported program."""
         assert options.exported is not None
         folder = options.exported
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(options.directory / "inductor")
-        os.environ["TRITON_CACHE_DIR"] = str(options.directory / "inductor" / "triton")
         sizes = _sizes(workload, options)
-        if sizes == (ANY,):
-            return Packaged(_program(folder, ANY), options)
-        return BySize(self.name, sizes, lambda size: Packaged(_program(folder, size), options))
+        with inductor_caches(options.directory):
+            if sizes == (ANY,):
+                return Packaged(_program(folder, ANY), options)
+            return BySize(self.name, sizes, lambda size: Packaged(_program(folder, size), options))
 
 
 def _sizes(workload: InferenceWorkload, options: CompileOptions) -> tuple[int, ...]:
@@ -96,7 +97,8 @@ class Packaged(Eagerly):
     def __init__(self, program: Path, options: CompileOptions) -> None:
         import torch
 
-        loaded = torch.export.load(program)
+        with read(program, "aotinductor"):
+            loaded = torch.export.load(program)
         # Parameters are part of the package: what this program has is what is compiled.
         self.kinds = sorted({str(one.dtype) for one in loaded.parameters()})
         path = torch._inductor.aoti_compile_and_package(loaded, package_path=str(program.with_suffix(".package.pt2")))

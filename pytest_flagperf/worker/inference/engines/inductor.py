@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines.eager import TYPES
 from pytest_flagperf.worker.inference.engines.eager import Eagerly
 from pytest_flagperf.worker.inference.engines.eager import in_precision
+from pytest_flagperf.worker.inference.engines.files import inductor_caches
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
 
@@ -32,20 +32,18 @@ class Inductor(BaseEngine):
 
     def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Eagerly:
         """See :class:`~pytest_flagperf.worker.inference.engine.Engine`."""
-        caches = options.directory / "inductor"
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(caches)
-        os.environ["TRITON_CACHE_DIR"] = str(caches / "triton")
         import torch
 
         placed = in_precision(model, options)
-        # Anything but whole graphs would be measured as Inductor and run eagerly.
-        call = torch.compile(
-            placed,
-            fullgraph=True,
-            dynamic=bool(workload.dynamic),
-            mode=options.settings.get("inductor_mode"),
-        )
-        compiled = Eagerly(placed, call, options)
-        for size in options.batch_sizes:
-            compiled.run(workload.inputs(range(size)))
+        with inductor_caches(options.directory):
+            # Anything but whole graphs would be measured as Inductor and run eagerly.
+            call = torch.compile(
+                placed,
+                fullgraph=True,
+                dynamic=bool(workload.dynamic),
+                mode=options.settings.get("inductor_mode"),
+            )
+            compiled = Eagerly(placed, call, options)
+            for size in options.batch_sizes:
+                compiled.run(workload.inputs(range(size)))
         return compiled

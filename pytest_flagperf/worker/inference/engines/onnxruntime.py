@@ -17,6 +17,8 @@ from pytest_flagperf.errors import PrecisionUnavailable
 from pytest_flagperf.worker.inference.engine import BaseCompiled
 from pytest_flagperf.worker.inference.engine import BaseEngine
 from pytest_flagperf.worker.inference.engine import CompileOptions
+from pytest_flagperf.worker.inference.engines.files import read
+from pytest_flagperf.worker.inference.engines.files import written
 from pytest_flagperf.worker.inference.workload import Arrays
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
@@ -73,10 +75,9 @@ def export(model: nn.Module, workload: InferenceWorkload, options: CompileOption
         {0: batch, **dict.fromkeys(workload.dynamic.get(name, {}), torch.export.Dim.AUTO)}
         for name in workload.input_names
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not options.dynamic:
         arguments = tuple(_tensor(array, kind) for array in workload.inputs(range(options.batch_size)))
-    with torch.inference_mode():
+    with written(path), torch.inference_mode():
         torch.onnx.export(
             exported,
             arguments,
@@ -169,11 +170,8 @@ class Session(BaseCompiled):
         session.inter_op_num_threads = 1
         session.log_severity_level = 3
         provider = (self.provider, {} if self.kind == "cpu" else {"device_id": str(self.index)})
-        try:
+        with read(path, self.name):
             self.session = onnxruntime.InferenceSession(str(path), session, providers=[provider])
-        except Exception as error:
-            # Each of ONNX Runtime's errors is a type of its own, below Exception.
-            raise InvalidMeasurement(f"ONNX Runtime cannot use {path}: {error}") from error
         # Nodes that the provider lacks go to the CPU without a word: the providers in force are read back.
         in_force = self.session.get_providers()
         if in_force[0] != self.provider:

@@ -20,6 +20,7 @@ from pytest_flagperf.worker.inference.engine import BaseEngine
 from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines import onnxruntime
 from pytest_flagperf.worker.inference.engines.by_size import is_static
+from pytest_flagperf.worker.inference.engines.files import read
 from pytest_flagperf.worker.inference.workload import Arrays
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
@@ -121,7 +122,8 @@ class Requested(BaseCompiled):
     def __init__(self, exported: Path, workload: InferenceWorkload, options: CompileOptions) -> None:
         self.openvino, self.names = library(), list(workload.input_names)
         path = exported / MODEL if exported.is_dir() else exported
-        model = self.openvino.Core().read_model(path)
+        with read(path, "openvino"):
+            model = self.openvino.Core().read_model(path)
         if is_static(workload, options):
             example = workload.inputs(range(options.batch_size))
             model.reshape({name: list(one.shape) for name, one in zip(self.names, example, strict=True)})

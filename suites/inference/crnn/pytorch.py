@@ -1,0 +1,69 @@
+"""CRNN in PyTorch answers: the network that the training suite trains."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pytest_flagperf.worker.inference.pytorch import PyTorchInferenceWorkload
+
+from ...training.crnn import strings
+from ...training.crnn.pytorch import network
+from ...training.crnn.reading import errors
+from ...training.crnn.reading import texts
+from .words import Synthetic
+from .words import Words
+
+
+# What the classes of the published network stand for, after CTC's blank.
+ALPHANUMERIC = string.digits + string.ascii_lowercase
+
+
+class Recogniser(PyTorchInferenceWorkload):
+    """Images of text [N, 1, 32, W] float32 to the scores of classes for each column [N, columns, classes].
+
+    The engine executes the network; the text is decoded from its scores on the host, the same way for every engine.
+    """
+
+    input_names = ("images",)
+    output_names = ("scores",)
+
+    def setup(self) -> None:
+        self.alphabet = strings.ALPHABET if self.data.name == "digits" else ALPHANUMERIC
+        self.images, self.labels = self._split("test")
+
+    def network(self) -> nn.Module:
+        return network(self.config)
+
+    def samples(self) -> int:
+        return len(self.images)
+
+    def inputs(self, indices: Sequence[int]) -> tuple[Any]:
+        return (self.images[np.asarray(indices)],)
+
+    def calibration(self, count: int) -> Iterator[tuple[Any]]:
+        images, _ = self._split("train")
+        chosen = np.random.default_rng(self.seed).choice(len(images), min(count, len(images)), replace=False)
+        for start in range(0, len(chosen), 32):
+            yield (images[chosen[start : start + 32]],)
+
+    def quality(self, outputs: Sequence[tuple[Any, ...]]) -> dict[str, float]:
+        """Character error rate; of single words, the share that is not read right is their word error rate."""
+        read = [text for batch in outputs for text in texts(batch[0], self.alphabet)]
+        wrong, characters = errors(self.labels, read)
+        missed = sum(one != other for one, other in zip(self.labels, read, strict=True))
+        return {"cer": wrong / characters, "wer": missed / len(read)}
+
+    def _split(self, split: str) -> tuple[Any, Sequence[str]]:
+        """Images by index, and what is written on them."""
+        if self.data.synthetic:
+            return Synthetic(self.config, self.seed + (split == "train")), ()
+        if self.data.name == "digits":
+            return strings.lines(self.data.path, split, self.config.test_lines, 0)
+        words = Words(self.data.path, split, self.config, self.alphabet)
+        return words, words.texts

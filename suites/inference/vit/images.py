@@ -1,0 +1,24 @@
+"""ImageNet as the published Vision Transformers see it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..resnet50.images import ImageNet
+
+
+class Squeezed(ImageNet):
+    """The whole image at the network's size, whatever its aspect; pixels in -1..1."""
+
+    def __getitem__(self, indices: Any) -> Any:
+        pixels = np.stack(list(self.threads.map(self._decoded, (self.files[index][0] for index in indices))))
+        return np.ascontiguousarray((pixels / np.float32(127.5) - 1).transpose(0, 3, 1, 2))
+
+    def _decoded(self, path: str) -> Any:
+        """One image [side, side, 3] uint8."""
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+        return np.asarray(rgb.resize((self.side, self.side), Image.Resampling.BILINEAR))

@@ -109,8 +109,9 @@ class Taker:
             self.not_taken.append(
                 item.value.refused(shown(item.key), f"the surplus terms {shown(surplus)} say nothing")
             )
+        marked = f"training and {case.model} and {framework}"
         arguments = [
-            *("pytest", *self.ours.suites, "-m", f"{case.model} and {framework}", f"--vendor={vendor.name}"),
+            *("pytest", *self.ours.suites, "-m", marked, f"--vendor={vendor.name}"),
             f"--topology={nodes}x{devices}",
             f"--rounds={repeat}",
             "--scale=full",

@@ -47,7 +47,8 @@ class Ours:
         own = self.names.model(kind, model)
         case = self.cases.get((kind, own))
         if case is None:
-            have = ", ".join(sorted(name for its_kind, name in self.cases if its_kind == kind))
+            there = {name: one.scales for (its_kind, name), one in self.cases.items() if its_kind == kind}
+            have = ", ".join(sorted(name for name, scales in there.items() if "full" in scales))
             raise Refused(f"our suites have no {kind} case {own}; they have {have or 'none of this kind'}")
         if framework is not None and framework not in getattr(case, "workloads", ()):
             raise Refused(f"{own} has no workload for {framework}; it has {', '.join(case.workloads)}")

@@ -41,9 +41,9 @@ def reason(found, what: str) -> str:
 
 def test_each_case_becomes_the_command_that_runs_it_with_ours(clone, build):
     assert [command.text for command in build(clone).commands] == [
-        "pytest suites -m 'resnet50 and pytorch' --vendor=acme --topology=1x8 --rounds=3 --scale=full "
+        "pytest suites -m 'training and resnet50 and pytorch' --vendor=acme --topology=1x8 --rounds=3 --scale=full "
         "--precision=amp --dataset imagenet2012=/datasets/imagenet",
-        "pytest suites -m 'wide_deep and paddle' --vendor=acme --topology=1x1 --rounds=1 --scale=full",
+        "pytest suites -m 'training and wide_deep and paddle' --vendor=acme --topology=1x1 --rounds=1 --scale=full",
     ]
 
 
@@ -435,7 +435,7 @@ def test_the_command_prints_writes_nothing_and_says_that_something_was_left(writ
     before = sorted(tmp_path.rglob("*"))
     assert main(["import", str(path)]) == 1
     out = capsys.readouterr().out
-    assert "pytest suites -m 'resnet50 and pytorch' --vendor=nvidia" in out
+    assert "pytest suites -m 'training and resnet50 and pytorch' --vendor=nvidia" in out
     assert f"{TESTS_PATH}:8: CLEAR_CACHES: " in out
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -472,7 +472,7 @@ def test_json_is_for_programs_and_writing_tells_the_files(write, capsys, tmp_pat
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert document["schema_version"] == 1
-    assert document["commands"][0]["arguments"][:4] == ["pytest", "suites", "-m", "resnet50 and pytorch"]
+    assert document["commands"][0]["arguments"][:4] == ["pytest", "suites", "-m", "training and resnet50 and pytorch"]
     assert {"file", "line", "what", "reason", "needed"} == set(document["not_taken"][0])
     assert f"wrote {tmp_path / 'out' / 'import-report.md'}" in printed.err
     assert "| `resnet50:pytorch_1.13:A1:1:8:3` |" in (tmp_path / "out" / "import-report.md").read_text()

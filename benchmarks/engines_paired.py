@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import importlib
 import itertools
-import json
 import multiprocessing
 import os
 import runpy
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +26,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +33,13 @@ from typing import Any
 
 import numpy as np
 import paired
+from engines_bare import BARE
+from engines_bare import TOOL
+from engines_bare import TOOL_WINDOW
+from engines_bare import WARM
+from engines_bare import Rate
+from engines_bare import benchmark_app
+from engines_bare import tool
 
 from pytest_flagperf import overlay
 from pytest_flagperf import perflog
@@ -66,25 +68,10 @@ ENGINES = (
 )
 # Scale → samples of a batch, random weights and images; full is the network of MLPerf, at 224 x 224.
 SHAPES = {"lite": 50, "full": 4}
-TOOL = "benchmark_app"
-# Seconds of one side's turn beside ``benchmark_app``, and how many turns.
-TOOL_WINDOW, TOOL_PAIRS = 2.0, 6
+# Turns beside ``benchmark_app``.
+TOOL_PAIRS = 6
 # Different batches that a bare loop goes through.
 PREPARED = 4
-# Calls before each turn's clock runs.
-WARM = 2
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Samples a second of execution, by elapsed time and by processor time of all threads."""
-
-    wall: float
-    cpu: float
-
-
-# What one side does in its turn: calls of the model → how fast they were.
-Side = Callable[[int], Rate]
 
 
 def main() -> int:
@@ -100,20 +87,32 @@ def main() -> int:
     for scale, engine in itertools.product(options.scale or SHAPES, options.engine or ENGINES):
         framework = engine.partition(".")[0]
         if find_spec(FRAMEWORK_MODULES[framework]) is None:
-            print(f"{engine}: {framework} is not installed", file=sys.stderr)
+            report.not_measured[f"{engine}, {scale}"] = f"{framework} is not installed"
             continue
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            report.rows += pool.submit(measure, engine, scale, options).result()
+            rows, not_measured = pool.submit(measure, engine, scale, options).result()
+        report.rows += rows
+        report.not_measured.update(not_measured)
     return report.finish(options.json)
 
 
-def measure(engine: str, scale: str, options: argparse.Namespace) -> list[paired.Row]:
-    """The rows of one engine: the ratio of the rates, that of the bare loop to itself, and the bare loop's rate."""
+def measure(engine: str, scale: str, options: argparse.Namespace) -> tuple[list[paired.Row], dict[str, str]]:
+    """The rows of one engine: the ratio of the rates, that of the bare loop to itself, and the bare loop's rate.
+
+    With them what of it was not measured, and why.
+    """
     framework, _, name = engine.partition(".")
+    label = f"{engine}, {scale}"
+    why_not = registry.load(framework, name).available()
+    if why_not:
+        return [], {label: why_not}
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
-        bench = Bench(framework, name, scale, options, Path(directory))
-        stack.callback(bench.compiled.release)
-        bare = BARE[engine](bench)
+        try:
+            bench = Bench(framework, name, scale, options, Path(directory))
+            stack.callback(bench.compiled.release)
+            bare = BARE[engine](bench)
+        except ImportError as error:
+            return [], {label: f"it is installed, and cannot be imported: {error}"}
         calls = max(1, round(options.seconds / bench.once()))
         sides: dict[str, Callable[[], Rate]] = {
             "ours": lambda: bench.ours(calls),
@@ -121,14 +120,18 @@ def measure(engine: str, scale: str, options: argparse.Namespace) -> list[paired
             "again": lambda: bare(calls),
         }
         found = paired.take_turns(sides, options.pairs)
-        label = f"{engine}, {scale}"
         judged = "cpu" if options.threads == 1 else "wall"
         rows = [
             *(_row(f"{label}: ours / bare", found["ours"], found["bare"], clock, judged) for clock in ("cpu", "wall")),
             *(_row(f"{label}: bare / bare (noise)", found["again"], found["bare"], clock) for clock in ("cpu", "wall")),
             paired.Row(f"{label}: bare", "images/s wall", [one.wall for one in found["bare"]]),
         ]
-        return rows + (_beside_tool(bench, label) if name == "openvino" and shutil.which(TOOL) else [])
+        if name != "openvino":
+            return rows, {}
+        if tool() is None:
+            why_not = f"there is no {TOOL} on PATH or beside this Python: the package openvino brings it"
+            return rows, {f"{label}: ours / {TOOL}": why_not}
+        return rows + _beside_tool(bench, label), {}
 
 
 def _row(name: str, ours: Sequence[Rate], theirs: Sequence[Rate], clock: str, judged: str = "") -> paired.Row:
@@ -275,156 +278,6 @@ def describe(framework: str, engine: str, scale: str, batch_size: int) -> dict[s
         "device": {"device": cpu.device, "backend": cpu.backend, "module": cpu.module, "amp_dtype": cpu.amp_dtype},
         "dataset": {"name": case.scale.dataset, "synthetic": True},
     }
-
-
-# --- the other side: compiled and called without the plugin
-
-
-def timed(
-    bench: Bench, call: Callable[[Any], Any], batches_of: Callable[[Any], Any] = lambda arrays: arrays[0]
-) -> Side:
-    """A bare loop of ``call`` over prepared inputs: one clock around all calls."""
-    inputs = itertools.cycle([batches_of(one) for one in bench.prepared()])
-
-    def side(calls: int) -> Rate:
-        for _ in range(WARM):
-            call(next(inputs))
-        cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(calls):
-            call(next(inputs))
-        samples = calls * bench.batch_size
-        return Rate(samples / (time.perf_counter() - wall), samples / (time.process_time() - cpu))
-
-    return side
-
-
-def by_torch(bench: Bench, call: Callable[[Any], Any]) -> Side:
-    """``torch.utils.benchmark`` with tensors that are on the device."""
-    import torch
-    from torch.utils.benchmark import Timer
-
-    inputs = itertools.cycle([torch.from_numpy(arrays[0]).to(bench.device) for arrays in bench.prepared()])
-    names = {"call": call, "inputs": inputs}
-    marks: list[float] = []
-
-    def clock() -> float:
-        marks.append(time.process_time())
-        return time.perf_counter()
-
-    timer = Timer("call(next(inputs))", globals=names, num_threads=bench.threads, timer=clock)
-
-    def side(calls: int) -> Rate:
-        with torch.inference_mode():
-            wall = timer.timeit(calls).mean
-        return Rate(bench.batch_size / wall, calls * bench.batch_size / (marks[-1] - marks[-2]))
-
-    return side
-
-
-def eager(bench: Bench) -> Side:
-    return by_torch(bench, copy.deepcopy(bench.model).to(bench.device))
-
-
-def inductor(bench: Bench) -> Side:
-    import torch
-
-    return by_torch(bench, torch.compile(copy.deepcopy(bench.model).to(bench.device)))
-
-
-def aotinductor(bench: Bench) -> Side:
-    import torch
-
-    example = torch.from_numpy(bench.prepared()[0][0]).to(bench.device)
-    with torch.inference_mode():
-        program = torch.export.export(copy.deepcopy(bench.model).to(bench.device), (example,))
-    package = torch._inductor.aoti_compile_and_package(program, package_path=str(bench.directory / "bare.pt2"))
-    return by_torch(bench, torch._inductor.aoti_load_package(package))
-
-
-def onnxruntime(bench: Bench) -> Side:
-    import onnxruntime as runtime
-
-    settings = runtime.SessionOptions()
-    settings.intra_op_num_threads = bench.threads
-    session = runtime.InferenceSession(str(bench.exported), settings, providers=["CPUExecutionProvider"])
-    return timed(bench, lambda images: session.run(None, {"images": images}))
-
-
-def openvino(bench: Bench) -> Side:
-    from pytest_flagperf.worker.inference.engines.openvino import library
-
-    runtime = library()
-    core = runtime.Core()
-    model = core.read_model(bench.exported)
-    model.reshape({"images": list(bench.prepared()[0][0].shape)})
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": bench.threads, "NUM_STREAMS": 1}
-    request = core.compile_model(model, "CPU", hints).create_infer_request()
-    return timed(bench, lambda tensor: request.infer({"images": tensor}), lambda arrays: runtime.Tensor(arrays[0]))
-
-
-def benchmark_app(bench: Bench) -> Rate:
-    """One synchronous run of OpenVINO's own tool with as many threads and the same batch: images a second."""
-    folder = bench.directory / "report"
-    shape = ",".join(map(str, bench.prepared()[0][0].shape))
-    command = [TOOL, "-m", str(bench.exported), "-d", "CPU", "-shape", f"[{shape}]", "-api", "sync", "-hint", "none"]
-    command += ["-nstreams", "1", "-nthreads", str(bench.threads), "-infer_precision", "f32"]
-    command += ["-t", str(round(TOOL_WINDOW)), "-report_type", "no_counters", "-json_stats", "-report_folder"]
-    folder.mkdir(exist_ok=True)
-    subprocess.run([*command, str(folder)], check=True, stdout=subprocess.DEVNULL)
-    (report,) = folder.glob("benchmark_report.json")
-    rate = float(json.loads(report.read_text())["execution_results"]["throughput"])
-    # Its processor time has the compilation in it.
-    return Rate(rate, float("nan"))
-
-
-def paddle_eager(bench: Bench) -> Side:
-    import paddle
-
-    def call(images: Any) -> None:
-        with paddle.no_grad():
-            bench.model(images)
-
-    return timed(bench, call, lambda arrays: paddle.to_tensor(arrays[0]))
-
-
-def paddle_inference(bench: Bench) -> Side:
-    from paddle import inference
-
-    assert bench.exported is not None
-    config = inference.Config(str(bench.exported / "model.json"), str(bench.exported / "model.pdiparams"))
-    config.disable_glog_info()
-    config.disable_gpu()
-    config.set_cpu_math_library_num_threads(bench.threads)
-    predictor = inference.create_predictor(config)
-    predictor.get_input_handle("images").copy_from_cpu(bench.prepared()[0][0])
-    return timed(bench, lambda _: predictor.run())
-
-
-def mindspore_eager(bench: Bench) -> Side:
-    import mindspore
-
-    return timed(bench, lambda images: bench.model(images).asnumpy(), lambda arrays: mindspore.Tensor(arrays[0]))
-
-
-def mindir(bench: Bench) -> Side:
-    import mindspore
-
-    assert bench.exported is not None
-    graph = mindspore.nn.GraphCell(mindspore.load(str(next(bench.exported.iterdir()))))
-    return timed(bench, lambda images: graph(images).asnumpy(), lambda arrays: mindspore.Tensor(arrays[0]))
-
-
-BARE: Mapping[str, Callable[[Bench], Side]] = {
-    "pytorch.eager": eager,
-    "pytorch.inductor": inductor,
-    "pytorch.aotinductor": aotinductor,
-    "pytorch.onnxruntime": onnxruntime,
-    "pytorch.openvino": openvino,
-    "paddle.eager": paddle_eager,
-    "paddle.paddle_inference": paddle_inference,
-    "mindspore.eager": mindspore_eager,
-    "mindspore.mindir": mindir,
-}
 
 
 if __name__ == "__main__":

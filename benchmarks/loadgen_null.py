@@ -4,6 +4,9 @@ A *null* model answers at once with an array that it has. What is left is LoadGe
 the hand-over of the answers: the ceiling of every role. Of Server the queries of a second are asked at a fixed rate,
 without a search, and have to be answered within 100 ms.
 
+Queries are judged, of MultiStream those of eight samples each; samples are told beside them. Offline asks one query for
+everything: of it samples are judged.
+
 The binding's own share is measured beside it, in turn: the same scenario with callbacks that complete every sample and
 do nothing else. Rates are from LoadGen's first call to its last; *own* is less the time that its thread was ready and
 no processor was free: what a machine reaches that is doing nothing else. Of Server, whose rate is what was asked for,
@@ -31,6 +34,7 @@ from pytest_flagperf.worker.inference.flow import UnderTest
 from pytest_flagperf.worker.inference.loadgen import Bench
 from pytest_flagperf.worker.inference.loadgen_systems import Answering
 from pytest_flagperf.worker.inference.loadgen_systems import Serving
+from pytest_flagperf.worker.inference.scenarios import SAMPLES_PER_QUERY
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 from pytest_flagperf.worker.inference.workload import Weights
 from pytest_flagperf.worker.workload import Config
@@ -79,12 +83,16 @@ class Bare(Answering):
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one run: samples a second by two clocks, whether LoadGen calls it valid, processor time of a sample in us."""
+    """Of one run: samples a second by two clocks, whether LoadGen calls it valid, processor time of a sample in us.
+
+    ``per_query`` is how many samples a query has.
+    """
 
     wall: float
     own: float
     valid: bool
     processor: float
+    per_query: int
 
 
 class Watch:
@@ -113,7 +121,7 @@ class Watch:
         made.issue, made.flush = watched, flush  # type: ignore[method-assign]
         return made
 
-    def measured(self, *, valid: bool) -> Measured:
+    def measured(self, *, valid: bool, per_query: int) -> Measured:
         assert self.first is not None
         cost, processor = self.last[0] - self.first[0], self.last[1] - self.first[1]
         return Measured(
@@ -122,6 +130,7 @@ class Watch:
             own=self.samples / max(cost.own, cost.cpu),
             valid=valid,
             processor=processor / self.samples * 1e6,
+            per_query=per_query,
         )
 
 
@@ -151,12 +160,19 @@ def rows(role: str, name: str, found: list[Measured], at_least: float | None = N
     processor = paired.Row(f"{name}: processor time", "us/sample", [one.processor for one in found])
     if role == "server":
         rates = [one.wall if one.valid else 0.0 for one in found]
-        return [paired.Row(name, "samples/s wall", rates, at_least=at_least), processor]
-    return [
-        paired.Row(name, "samples/s own", [one.own for one in found], at_least=at_least),
+        return [paired.Row(name, "queries/s wall", rates, at_least=at_least), processor]
+    samples = [
+        paired.Row(name, "samples/s own", [one.own for one in found], at_least=at_least if role == "offline" else None),
         paired.Row(name, "samples/s wall", [one.wall for one in found]),
-        processor,
     ]
+    if role == "offline":
+        return [*samples, processor]
+    queries = [
+        paired.Row(name, "queries/s own", [one.own / one.per_query for one in found], at_least=at_least),
+        paired.Row(name, "queries/s wall", [one.wall / one.per_query for one in found]),
+    ]
+    # A query of one sample says the same twice.
+    return [*queries, *(samples if found[0].per_query > 1 else []), processor]
 
 
 def system(role: str) -> Callable[[Bench], Answering | Serving]:
@@ -185,10 +201,11 @@ def measure(role: str, make: Callable[[Bench], Answering | Serving], seconds: fl
         )
         bench = Bench(test, role)
         watch = Watch()
-        rate = ASKED if role == "server" else EXPECTED / 8 ** (role == "multi_stream")
+        per_query = SAMPLES_PER_QUERY if role == "multi_stream" else 1
+        rate = ASKED if role == "server" else EXPECTED / per_query
         outcome = bench.run(watch.over(make(bench)), seconds, rate)
         events.close()
-        return watch.measured(valid=outcome.valid)
+        return watch.measured(valid=outcome.valid, per_query=per_query)
 
 
 if __name__ == "__main__":

@@ -125,18 +125,25 @@ class Report:
     benchmark: str
     setting: Mapping[str, Any]
     rows: list[Row] = field(default_factory=list)
+    # What there is no row of → why.
+    not_measured: dict[str, str] = field(default_factory=dict)
 
     def finish(self, path: Path | None) -> int:
-        """Print the table, write the JSON file where one is asked for. Returns 1 where a bound does not hold."""
+        """Print the table, write the JSON file where one is asked for.
+
+        Returns 1 where a bound does not hold, and where nothing was measured.
+        """
         print(f"\n{self.benchmark}: {', '.join(f'{key} {value}' for key, value in self.setting.items())}")
         print(tabulate([self._line(row) for row in self.rows], headers="keys", disable_numparse=True))
         if not all(row.decided for row in self.rows):
             print(
                 "undecided: the interval contains the bound, or rests on fewer than 6 pairs. More --pairs would decide."
             )
+        for name, why in self.not_measured.items():
+            print(f"not measured: {name}: {why}")
         if path is not None:
             path.write_text(json.dumps(self._document(), indent=1) + "\n", encoding="utf-8")
-        return 0 if all(row.holds for row in self.rows) else 1
+        return 0 if self.rows and all(row.holds for row in self.rows) else 1
 
     @staticmethod
     def _line(row: Row) -> dict[str, str]:
@@ -158,6 +165,7 @@ class Report:
             "benchmark": self.benchmark,
             "setting": dict(self.setting),
             "machine": machine(),
+            "not_measured": dict(self.not_measured),
             "rows": [
                 {
                     **asdict(row),

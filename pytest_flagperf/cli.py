@@ -172,7 +172,7 @@ def _datasets(chosen: argparse.Namespace) -> int:
     datasets.get(chosen.name)
     overrides = {chosen.name: chosen.path} if chosen.path else {}
     found = datasets.locate(chosen.name, overrides=overrides, data_root=root, say=print)
-    splits = ", ".join(f"{split} {count:,}" for split, count in found.splits.items())
+    splits = ", ".join(f"{split} {count:,}" for split, count in found.splits.items()) or "samples not counted"
     print(f"{found.name}: {found.path}\n  {splits}\n  checksum {found.checksum}")
     for note in found.notes:
         print(f"  {note}")

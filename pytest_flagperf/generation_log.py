@@ -12,12 +12,13 @@ from pytest_flagperf.perflog import Event
 
 
 def notes(log: Sequence[Event]) -> list[str]:
-    """A line for each setting, the headline first, and one for the tokens; none of a run that generated nothing."""
+    """A line for each setting, the headline first, then of prompts and tokens; none of a run that generated nothing."""
     events = {event.name: event.value for event in log}
-    settings = events.get(perflog.INFERENCE_END, {}).get("settings", [])
+    end = events.get(perflog.INFERENCE_END, {})
+    settings = end.get("settings", [])
     if not settings:
         return []
-    return [*map(_setting, settings), *_tokens(events.get(perflog.FINISHED, {}))]
+    return [*map(_setting, settings), *_prompts(end), *_tokens(events.get(perflog.FINISHED, {}))]
 
 
 def _setting(one: Mapping[str, Any]) -> str:
@@ -27,6 +28,11 @@ def _setting(one: Mapping[str, Any]) -> str:
         f"{one['ttft']:.4g} ms, each further one {one['tpot']:.4g} ms, "
         f"{one['tokens_per_second_per_device']:.4g} tokens/s"
     )
+
+
+def _prompts(end: Mapping[str, Any]) -> Iterator[str]:
+    if "unseen_prompts" in end:
+        yield f"{end['unseen_prompts']} prompts, none of which began as one that the engine had read before"
 
 
 def _tokens(finished: Mapping[str, Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pytest_flagperf import loadgen_log
 from pytest_flagperf import replay
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
@@ -308,7 +309,8 @@ class Launcher:
             try:
                 measured = replay.measure(self.session.known_vendor(case.vendor), case, directory)
             except FlagPerfError as failed:
-                attempt.rounds.append(round_result(number, None, directory, None, Measured({}), failed))
+                said = Measured({}, loadgen=loadgen_log.said_in(directory))
+                attempt.rounds.append(round_result(number, None, directory, None, said, failed))
                 raise
             attempt.rounds.append(round_result(number, None, directory, None, measured, None))
             attempt.note(measured)

@@ -6,10 +6,13 @@ Nothing is computed here but milliseconds from nanoseconds, so that our figures 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.perflog import Event
+from pytest_flagperf.result import LoadGenResult
 from pytest_flagperf.worker.inference import loadgen_results
 from pytest_flagperf.worker.inference.loadgen_results import Outcome
 
@@ -61,8 +64,28 @@ def notes(log: Sequence[Event]) -> list[str]:
     return found
 
 
+def said(log: Sequence[Event]) -> LoadGenResult | None:
+    """What LoadGen said of the run that counts; ``None`` where it said nothing, or what it said is torn."""
+    events = {event.name: event.value for event in log}
+    begin, end = events.get(perflog.INFERENCE_BEGIN, {}), events.get(perflog.INFERENCE_END, {})
+    try:
+        outcome = _outcome(end.get("loadgen"))
+    except InvalidMeasurement:
+        return None
+    short = {str(name): [float(here), float(asked)] for name, (here, asked) in begin.get("shortened", {}).items()}
+    return LoadGenResult(outcome.scenario, outcome.valid, [] if outcome.valid else outcome.reasons, short)
+
+
+def said_in(directory: Path) -> LoadGenResult | None:
+    """As above, of a round by its files; of one that failed there may be none."""
+    found = sorted(directory.glob("*/rank0.events.jsonl"))
+    return said(perflog.read_events(found[0])) if found else None
+
+
 def _outcome(told: object) -> Outcome:
     summary = told.get("summary") if isinstance(told, dict) else None
     if not isinstance(told, dict) or not isinstance(summary, str):
         raise InvalidMeasurement(f"{perflog.INFERENCE_END} has no summary of LoadGen's")
-    return loadgen_results.parse(summary, tuple(map(str, told.get("errors", ()))))
+    outcome = loadgen_results.parse(summary, tuple(map(str, told.get("errors", ()))))
+    # The detailed log, which is not here, may have said so.
+    return replace(outcome, detail={"result_validity": "INVALID"}) if told.get("valid") is False else outcome

@@ -19,6 +19,7 @@ from pytest_flagperf.devices.vendor import Chip
 from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.perflog import Event
+from pytest_flagperf.result import LoadGenResult
 
 
 # Beside a round's case.json: when its job started and ended, as JobTimes.
@@ -37,6 +38,7 @@ class Measured:
     precision: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     chip: str | None = None
+    loadgen: LoadGenResult | None = None
 
 
 def measure(
@@ -70,6 +72,7 @@ def measure(
         precision,
         notes=(*watched.notes, *_notes(ranks[0])),
         chip=found[0] if found else None,
+        loadgen=loadgen_log.said(ranks[0]),
     )
 
 

@@ -24,6 +24,9 @@ from pytest_flagperf.errors import ReplayError
 
 SCHEMA_VERSION = "1.4"
 
+# The unit of rates in the registry, and the rate that is LoadGen's own where LoadGen measured.
+SAMPLES, LOADGEN_RATE = "samples/s", "p_inference_whole"
+
 # What is decoded as a whole: many times the largest session of operators.
 MOST_BYTES = 512 * 2**20
 
@@ -107,8 +110,23 @@ class ComparisonResult(msgspec.Struct, frozen=True):
     reasons: list[str] = []
 
 
+class LoadGenResult(msgspec.Struct, frozen=True):
+    """What LoadGen said of its run: whether it is valid, and why not.
+
+    ``shortened`` is what of MLPerf's rules was: name → [what it was, what the rules ask for].
+    """
+
+    scenario: str
+    valid: bool
+    reasons: list[str] = []
+    shortened: dict[str, list[float]] = {}
+
+
 class RoundResult(msgspec.Struct, frozen=True):
-    """One execution of the case; ``dropped`` says why it does not count, and is empty where it does."""
+    """One execution of the case; ``dropped`` says why it does not count, and is empty where it does.
+
+    ``loadgen`` is null of a round without LoadGen, and of one in which LoadGen came to no end.
+    """
 
     round: int
     seed: int | None
@@ -119,6 +137,7 @@ class RoundResult(msgspec.Struct, frozen=True):
     precision: dict[str, Any] = {}
     error: ErrorResult | None = None
     dropped: str = ""
+    loadgen: LoadGenResult | None = None
 
 
 class SettingResult(msgspec.Struct, frozen=True):
@@ -205,6 +224,20 @@ class Result(msgspec.Struct, frozen=True):
     code: str = ""
     weights: WeightsInfo | None = None
     schema_version: str = SCHEMA_VERSION
+
+
+def unit_of(result: Result, name: str) -> str:
+    """What a metric that was measured is counted in; empty of one that was not.
+
+    Rates of inference are ``images/s`` or ``tokens/s``, as the case counts, where the registry says ``samples/s``: of
+    one model there may be many tokens in a sample. What LoadGen counts are samples.
+    """
+    found, case = result.metrics.get(name), result.case
+    if found is None:
+        return ""
+    of_loadgen = name == LOADGEN_RATE and any(one.loadgen is not None for one in result.rounds)
+    is_own = case.kind == "inference" and found.unit == SAMPLES and not of_loadgen
+    return f"{case.unit}/s" if is_own and case.unit else found.unit
 
 
 def with_units(figures: Mapping[str, float]) -> dict[str, MetricValue]:

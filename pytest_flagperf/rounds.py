@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_flagperf import children
+from pytest_flagperf import loadgen_log
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
 from pytest_flagperf import result as results
@@ -98,7 +99,7 @@ class Round:
             outcome = "finished"
         except FlagPerfError as failed:
             outcome, error = type(failed).__name__, str(failed)
-            rounds.append(self._result(Measured({}), failed))
+            rounds.append(self._result(Measured({}, loadgen=loadgen_log.said_in(self.directory)), failed))
             raise
         except Regressed as failed:
             # Stopped by the guard: what it had evaluated by then is kept.

@@ -193,6 +193,7 @@ def round_result(
         ],
         precision=dict(measured.precision),
         error=results.ErrorResult.of(failed),
+        loadgen=measured.loadgen,
     )
 
 

@@ -22,7 +22,7 @@ SD15_LATENTS = Dataset(
         "CLIPTextModel) and give --dataset sd15_latents=/path/to/folder; for the speed alone: --dataset "
         "sd15_latents=synthetic"
     ),
-    surveyor=Folder(files=("latents.npy", "text_states.npy")),
+    surveyor=Folder(rows={"test": ("latents.npy", "text_states.npy")}),
 )
 
 CATALOGUE: tuple[Dataset, ...] = (SD15_LATENTS,)

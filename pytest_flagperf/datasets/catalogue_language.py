@@ -51,7 +51,7 @@ LLAMA_TEXT = Dataset(
     name="llama-text",
     title="a text of your own that a language model is evaluated on, and the tokenizer of the model",
     kind="user",
-    splits={"test": 1},
+    splits={},
     licence="yours",
     origin="any text that the model was not trained on; the tokenizer is the model's",
     layout="test.txt, UTF-8, of some 100,000 tokens or more; tokenizer.json, as tokenizers of Hugging Face writes it",
@@ -59,14 +59,14 @@ LLAMA_TEXT = Dataset(
         "put both files into a folder and give --dataset llama-text=/path/to/folder; for the speed alone: --dataset "
         "llama-text=synthetic"
     ),
-    surveyor=Folder(files=("tokenizer.json",), samples={"test": "test.txt"}),
+    surveyor=Folder(files=("tokenizer.json", "test.txt")),
 )
 
 BERT_PASSAGES = Dataset(
     name="bert_passages",
     title="passages of text that BERT fills tokens in",
     kind="user",
-    splits={"test": 1},
+    splits={},
     licence="that of the text that you choose",
     origin="yours",
     layout=(
@@ -77,7 +77,7 @@ BERT_PASSAGES = Dataset(
         "write passages that the weights were not trained on, and take tokenizer.json of "
         "google-bert/bert-large-uncased. For the speed alone: --dataset bert_passages=synthetic"
     ),
-    surveyor=Folder(files=("tokenizer.json",), samples={"test": "test.txt"}),
+    surveyor=Folder(files=("tokenizer.json",), lines={"test": "test.txt"}),
 )
 
 CATALOGUE: tuple[Dataset, ...] = (VERSES, BERT_PASSAGES, LLAMA_TEXT)

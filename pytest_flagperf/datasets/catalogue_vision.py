@@ -36,7 +36,9 @@ IIIT5K = Dataset(
         "download IIIT5K-Word_V3.0.tar.gz from https://cvit.iiit.ac.in and unpack it; write the two lists from "
         "ImgName and GroundTruth of traindata.mat and testdata.mat"
     ),
-    surveyor=Folder(files=("train.tsv", "test.tsv"), samples={"train": "train/*.png", "test": "test/*.png"}),
+    surveyor=Folder(
+        samples={"train": "train/*.png", "test": "test/*.png"}, lines={"train": "train.tsv", "test": "test.tsv"}
+    ),
 )
 
 CATALOGUE: tuple[Dataset, ...] = (COCO2017, IIIT5K)

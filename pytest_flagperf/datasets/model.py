@@ -78,7 +78,7 @@ class Dataset:
     A ``package`` dataset has a ``source`` package and ``prepare`` (``"module:function"``, called in a child
     process as ``function(sources: Mapping[str, bytes], destination: Path)``); ``payload`` pins the sha256 of
     every file that it writes. A ``user`` dataset has a ``surveyor``, and a ``preparation`` where workloads read
-    arrays that are made of it. ``splits`` counts samples.
+    arrays that are made of it. ``splits`` counts samples; of a user's, those of which there have to be so many.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Dataset:
 
     def describe(self) -> str:
         """Several lines for a person: what it is, how much, whose, how to get it and how to lay it out."""
-        splits = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
+        splits = ", ".join(f"{split} {count:,}" for split, count in self.splits.items()) or "as many as there are"
         facts = {
             "splits": splits,
             "licence": self.licence,

@@ -166,6 +166,9 @@ def _measured(
     _same_evaluations(one, again, f"{name}/*/rank0.events.jsonl", files, findings)
     precision = f"round {one.round} precision."
     findings.same_table(files.file, precision, one.precision, again.precision, f"{name}/*/rank0.events.jsonl")
+    if one.loadgen != again.loadgen:
+        told, said = msgspec.to_builtins(one.loadgen), msgspec.to_builtins(again.loadgen)
+        findings.same(files.file, f"round {one.round} loadgen", told, said, f"{name}/*/rank0.events.jsonl")
     if files.vendor is not None:
         chip = found.chip or recorded.chip_of(files.session, files.vendor)
         findings.same(files.file, "case.chip", result.case.chip, chip, f"{name}, session.json and the vendor file")

@@ -17,6 +17,7 @@ import msgspec
 
 from pytest_flagperf import bounds
 from pytest_flagperf import perflog
+from pytest_flagperf import result as results
 from pytest_flagperf import verdict
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.errors import LaunchFailed
@@ -254,8 +255,8 @@ def _range(interval: Sequence[float] | None) -> str:
 
 def unit(result: Result, metric: str) -> str:
     """What a metric of a result is counted in; empty for a ratio or where it was not measured."""
-    found = result.metrics.get(metric)
-    return "" if found is None or found.unit in ("ratio", "1") else found.unit
+    found = results.unit_of(result, metric)
+    return "" if found in ("ratio", "1") else found
 
 
 def rebase(result: Result, session: Path, names: Sequence[str], file: str = "") -> list[str]:

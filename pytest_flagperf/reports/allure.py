@@ -119,7 +119,10 @@ def description(result: Result) -> str:
             lines.append(f"| {target.metric} | {target.direction} {target.bound:g} | {found} | {met} |")
     if result.metrics:
         lines += ["", "| metric | value | unit |", "|---|---|---|"]
-        lines += [f"| {name} | {metric.value:.6g} | {metric.unit} |" for name, metric in result.metrics.items()]
+        lines += [
+            f"| {name} | {metric.value:.6g} | {results.unit_of(result, name)} |"
+            for name, metric in result.metrics.items()
+        ]
     lines += comparisons(result)
     if result.notes:
         # Some of it a driver said: text, and no markup.

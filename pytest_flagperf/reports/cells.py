@@ -56,6 +56,9 @@ def _model(result: Result, directory: Path) -> Cells:
     texts = dict(zip(terminal.COLUMNS, terminal.row(result), strict=True))
     if inference.is_inference(result):
         texts |= zip(terminal.INFERENCE_COLUMNS, terminal.inference_row(result), strict=True)
+        texts["p_infer_core"] = (
+            f"{texts['p_infer_core']} {inference.rate_unit(result)}" if texts["p_infer_core"] else ""
+        )
     figures = {column: result.metrics[name].value for column, name in _OF_METRIC.items() if name in result.metrics}
     changes = [one.change for one in gate.foremost(result.comparisons) if one.change is not None]
     if changes:

@@ -1,7 +1,8 @@
 """What reports tell of inference: its tables, once for every format, in English and in Chinese.
 
-A cell is plain text, which a format escapes as it has to; the units stand in the headers. What was not measured is
-blank, and so are the figures of a measurement that cannot be trusted.
+A cell is plain text, which a format escapes as it has to; the units stand in the headers, but for rates, which count
+what the case does: images, tokens. What was not measured is blank, and so are the figures of a measurement that cannot
+be trusted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_flagperf.reports import reading
+from pytest_flagperf.result import LoadGenResult
 from pytest_flagperf.result import MetricValue
 from pytest_flagperf.result import Result
 
@@ -24,9 +26,14 @@ SCENARIOS = {
     "server": ("Server", "qps"),
     "offline": ("Offline", "p_inference_whole"),
 }
-# As ``loadgen_log.notes`` says it.
-_SHORTENED = "was shortened, no MLPerf result: "
-_INVALID = "LoadGen calls its"
+# Model → milliseconds in which 99 % of Server's answers have to be there, MLPerf Inference rules, section "Benchmarks",
+# data center; of models that MLPerf has.
+STANDARD_BOUNDS = {"resnet50": 15.0, "bert": 130.0}
+RATES = ("p_inference_whole", "p_inference_core", "p_validation_whole", "p_validation_core")
+_MARKS = {
+    **{reading.STAND_IN: "stand-in", reading.OPEN: "open division"},
+    **{reading.SYNTHETIC: "synthetic data", reading.RANDOM: "random weights"},
+}
 _MIB = 1024
 _PACKAGES = {"pytorch": "torch", "paddle": "paddlepaddle", "mindspore": "mindspore"}
 
@@ -116,10 +123,25 @@ def software(result: Result) -> str:
 
 
 def batch_size(result: Result) -> str:
-    """Samples of a batch; of a scenario of one query after the other it is the scenario's."""
+    """Samples of a batch; of a scenario of one query after the other it is the scenario's, of generation requests."""
     fixed = {"edge": "1", "single_stream": "1", "multi_stream": "8"}
+    if result.case.role == "generation":
+        return _first(result, "batch_sizes")
     setting = result.configuration.get("batch_size")
     return fixed.get(result.case.role) or ("" if setting is None else str(setting.value))
+
+
+def _first(result: Result, name: str) -> str:
+    """Of a setting that is a list the first value, which the figures of generation are of."""
+    setting = result.configuration.get(name)
+    values = setting.value if setting is not None and isinstance(setting.value, (list, tuple)) else ()
+    return str(values[0]) if values else ""
+
+
+def rate_unit(result: Result) -> str:
+    """``images/s``: what the rates of a result count; empty where there is none."""
+    found = (reading.unit(result, name) for name in RATES if figure(result, name) is not None)
+    return next(found, "")
 
 
 def threads(result: Result) -> str:
@@ -130,18 +152,48 @@ def threads(result: Result) -> str:
 
 
 def rules(result: Result) -> str:
-    """What of MLPerf's rules a run by LoadGen shortened, ``MLPerf`` where nothing; empty of an untrusted run."""
-    if not reading.is_trusted(result) or _ranked(result) is None:
+    """``MLPerf`` where a run by LoadGen kept to MLPerf's rules, else what it did otherwise.
+
+    Empty of an untrusted run, and where nothing is known of LoadGen's.
+    """
+    runs = _runs(result)
+    if not reading.is_trusted(result) or not runs:
         return ""
-    short = [note.partition(_SHORTENED)[2] for note in result.notes if _SHORTENED in note]
-    return f"shortened: {short[0]}" if short else "MLPerf"
+    short = {name: pair for one in runs for name, pair in one.shortened.items()}
+    other = _otherwise(result)
+    if short:
+        pairs = ", ".join(f"{name} {here:g} of {asked:g}" for name, (here, asked) in short.items())
+        return "; ".join([f"shortened: {pairs} (s, samples or queries)", *other])
+    return f"not MLPerf's: {'; '.join(other)}" if other else "MLPerf"
+
+
+def _otherwise(result: Result) -> list[str]:
+    """What makes a run none by MLPerf's rules however long it was."""
+    found = [_MARKS[one] for one in reading.marks(result)]
+    found += [f"scale {result.case.scale}"] if result.case.scale != "full" else []
+    bound = result.configuration.get("latency_bound")
+    standard = STANDARD_BOUNDS.get(result.case.model)
+    if result.case.role == "server" and bound is not None and bound.value != standard:
+        found.append(f"bound {bound.value} ms" + ("" if standard is None else f", MLPerf's is {standard:g}"))
+    if result.deviations:
+        found.append(f"≠ {len(result.deviations)} from the standard case")
+    return found
 
 
 def validity(result: Result) -> str:
-    """LoadGen's word for its run; empty where it did not come to one."""
-    if result.error is not None and _INVALID in result.error.message:
+    """LoadGen's word for its run, ``VALID`` or ``INVALID``; empty where it did not come to one.
+
+    Empty too of a run that LoadGen calls valid and that cannot be trusted for another reason.
+    """
+    runs = _runs(result)
+    if not all(one.valid for one in runs):
         return "INVALID"
-    return "VALID" if _ranked(result) is not None else ""
+    return "VALID" if runs and reading.is_trusted(result) else ""
+
+
+def _runs(result: Result) -> list[LoadGenResult]:
+    """What LoadGen said in the rounds that count."""
+    return [one.loadgen for one in result.rounds if one.loadgen is not None and not one.dropped]
 
 
 def figure(result: Result, name: str) -> MetricValue | None:
@@ -184,7 +236,9 @@ def quality_pair(one: Quality) -> str:
 
 def _ranking(result: Result) -> str:
     found = _ranked(result)
-    return "" if found is None else f"{reading.figure(found.value)} {found.unit}"
+    if found is None:
+        return ""
+    return f"{reading.figure(found.value)} {reading.unit(result, SCENARIOS[result.case.role][1])}"
 
 
 def ranking(result: Result) -> str:
@@ -200,9 +254,7 @@ def _device(result: Result) -> str:
 def _verdict(result: Result) -> str:
     named = result.error is not None and not reading.is_trusted(result)
     said = f"{result.verdict}: {result.error.type}" if named and result.error is not None else result.verdict
-    marks = {reading.STAND_IN: "stand-in", reading.OPEN: "open division"}
-    marks |= {reading.SYNTHETIC: "synthetic data", reading.RANDOM: "random weights"}
-    told = [marks[one] for one in reading.marks(result)]
+    told = [_MARKS[one] for one in reading.marks(result)]
     told += [f"≠ {len(result.deviations)} from the standard case"] if result.deviations else []
     return said + (f" ({', '.join(told)})" if told else "")
 
@@ -217,6 +269,7 @@ _DEVICE = _plain("device", "设备", _device)
 _ENGINE = _plain("engine (framework)", "推理工具", software)
 _PRECISION = _plain("precision", "precision", lambda one: one.case.precision)
 _BATCH = Column("batch size", "bs", batch_size)
+_UNIT = _plain("rates in", "吞吐量单位", rate_unit)
 _QUALITY = _plain("quality: engine / reference", "质量(推理/验证)", _qualities)
 _KEPT = Column("kept", "质量保持率", _text("quality_ratio"))
 _ERROR = Column("output error", "输出误差", _text("output_error"))
@@ -231,12 +284,13 @@ _MEAN, _P50, _P90, _P99 = (
 )
 
 THROUGHPUT = Table(
-    "Throughput of inference (samples/s)",
+    "Throughput of inference",
     "推理吞吐量",
     ("throughput",),
     (
         *_SUBJECT,
         _BATCH,
+        _UNIT,
         Column("p_val_whole", "p_val_whole", _text("p_validation_whole")),
         Column("p_val_core", "p_val_core", _text("p_validation_core")),
         Column("p_infer_whole", "p_infer_whole", _text("p_inference_whole")),
@@ -259,7 +313,8 @@ EDGE = Table(
         Column("threads", "线程数", threads),
         _BATCH,
         *(_MEAN, _P50, _P90, _P99),
-        Column("samples/s", "吞吐量(samples/s)", _text("p_inference_whole")),
+        _UNIT,
+        Column("p_infer_whole", "吞吐量", _text("p_inference_whole")),
         Column("memory peak (MiB)", "内存峰值(MiB)", _text("memory_peak", _MIB)),
         _SIZE,
         Column("energy (J)", "能耗(J)", _text("energy")),
@@ -292,6 +347,8 @@ GENERATION = Table(
     (
         *_SUBJECT,
         _BATCH,
+        Column("prompt (tokens)", "提示长度(token)", lambda one: _first(one, "prompt_lengths")),
+        Column("new tokens", "生成长度(token)", lambda one: _first(one, "new_tokens")),
         Column("TTFT (ms)", "TTFT(ms)", _text("ttft")),
         Column("TPOT (ms)", "TPOT(ms)", _text("tpot")),
         Column("tokens/s/device", "token/p/s", _text("tokens_per_second_per_device")),

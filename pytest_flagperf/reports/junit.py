@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from _pytest.junitxml import xml_key
 
+from pytest_flagperf import result as results
 from pytest_flagperf.judging.resume import is_note
 from pytest_flagperf.operators import table
 from pytest_flagperf.options import JUNIT_PROPERTIES
@@ -72,7 +73,7 @@ def properties(result: Result, directory: Path) -> list[tuple[str, object]]:
     if result.error is not None:
         found.append(("flagperf.error", result.error.type))
     found += [(f"flagperf.metric.{name}", metric.value) for name, metric in result.metrics.items()]
-    found += [(f"flagperf.unit.{name}", metric.unit) for name, metric in result.metrics.items()]
+    found += [(f"flagperf.unit.{name}", results.unit_of(result, name)) for name in result.metrics]
     found += comparisons(result)
     found += [
         (f"flagperf.target.{target.metric}", f"{'>=' if target.direction == 'at least' else '<='} {target.bound:g}")

@@ -102,7 +102,7 @@ def unit(result: Result, name: str) -> str:
     if name == "tflops" and result.case.precision in ("int8", *words.ELEMENT_TYPES):
         return "TOP/s"
     if found is not None:
-        return found.unit
+        return results.unit_of(result, name)
     try:
         return results.with_units({name: 0.0})[name].unit
     except ConfigurationError:

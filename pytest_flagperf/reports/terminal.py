@@ -30,7 +30,7 @@ MOST_NOTES = 10
 MOST_NAMES = 5
 COLUMNS = ("case", "quality", "p_whole", "p_train", "p_core", "e2e", "memory", "verdict")
 INFERENCE_COLUMNS = (
-    *("inference", "engine", "quality", "kept", "p_val_core", "p_infer_whole", "p_infer_core"),
+    *("inference", "engine", "quality", "kept", "rates in", "p_val_core", "p_infer_whole", "p_infer_core"),
     *("latency p99", "compile", "memory", "verdict"),
 )
 LOADGEN_COLUMNS = (
@@ -98,7 +98,7 @@ def training_table(results: Sequence[Result]) -> str:
 
 
 def inference_table(results: Sequence[Result]) -> str:
-    """As above, of inference: samples/s, ms, seconds; memory in GiB, at the edge in MiB."""
+    """As above, of inference: rates in what the case counts, ms, seconds; memory in GiB, at the edge in MiB."""
     return _laid_out(results, [inference_row(result) for result in results], INFERENCE_COLUMNS, text=3)
 
 
@@ -300,6 +300,7 @@ def inference_row(result: Result) -> list[str]:
         result.case.engine,
         quality(result, leave_out=OF_ENGINE),
         _figure(result, "quality_ratio", "{:.4f}"),
+        inference.rate_unit(result),
         *(_figure(result, f"p_{name}", "{:,.1f}") for name in ("validation_core", "inference_whole", "inference_core")),
         _figure(result, "latency_p99", "{:,.3g} ms"),
         _figure(result, "compile_time", "{:,.1f} s"),

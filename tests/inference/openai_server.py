@@ -100,7 +100,8 @@ class Answers(BaseHTTPRequestHandler):
             told = {} if fault == "untold" else {"token_ids": [token]}
             self.event({"choices": [{"text": chr(token), **told}], "usage": None})
         counted = len(tokens) + (1 if fault == "miscounts" else 0)
-        self.event({"choices": [], "usage": {"completion_tokens": counted}})
+        cached = {"prompt_tokens_details": {"cached_tokens": 2}} if fault == "caches" else {}
+        self.event({"choices": [], "usage": {"completion_tokens": counted, **cached}})
         self.chunk(b"data: [DONE]\n\n")
         self.chunk(b"")
 

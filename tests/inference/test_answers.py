@@ -7,6 +7,7 @@ import pytest
 
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.worker.inference import memory
+from pytest_flagperf.worker.inference.answers import COMPARED
 from pytest_flagperf.worker.inference.answers import Answers
 from pytest_flagperf.worker.inference.answers import Seen
 from pytest_flagperf.worker.inference.answers import difference
@@ -78,6 +79,47 @@ def test_an_answer_that_becomes_nan_while_it_is_measured_is_noticed():
 def test_a_batch_that_is_cut_short_while_it_is_measured_is_noticed():
     with pytest.raises(InvalidMeasurement, match="answered 1 of the 2 samples"):
         Seen(WORKLOAD, 1).add([0, 1], (np.array([[1.0]]),))
+
+
+class Summed(InferenceWorkload):
+    """A workload of large outputs, of which quality needs their sums."""
+
+    def samples(self):
+        return 400
+
+    def judged(self, outputs, indices):
+        return (np.array([index * row.sum() for index, row in zip(indices, outputs[0], strict=True)]),)
+
+
+def summed(change: int = -1):
+    made = Summed.__new__(Summed)
+    made.seed = 1
+    found = Answers(made, 32)
+    for start in range(0, 400, 32):
+        rows = np.arange(start, min(start + 32, 400), dtype=np.float32)[:, None] + np.ones((1, 5), np.float32)
+        rows[np.arange(start, start + len(rows)) == change] += 1
+        found.add((rows,))
+    return found
+
+
+def test_outputs_that_are_too_large_are_reduced_and_some_samples_are_kept_to_be_compared():
+    reference = summed()
+    assert np.concatenate([one for (one,) in reference.batches]).tolist() == [5 * i * (i + 1) for i in range(400)]
+    assert len(reference.kept) == COMPARED
+    assert all((reference.to(index)[0] == index + 1).all() for index in reference.kept)
+    assert difference(reference, summed()).absolute == 0
+    wrong = max(reference.kept)
+    assert difference(reference, summed(wrong)).absolute == 1
+    # What is answered while it is measured is held against the same samples.
+    seen = Seen(reference.workload, 1, reference.kept)
+    for start in range(0, 400, 40):
+        indices = range(start, start + 40)
+        seen.add(indices, (np.array([[index + 1.0] * 5 for index in indices], np.float32),))
+    assert {index for index, _ in seen.taken} <= set(reference.kept)
+    assert seen.compare(reference, "fp32") == {"answers_compared": 10, "answers_apart": 0.0}
+    seen.add([wrong], (np.zeros((1, 5), np.float32),))
+    with pytest.raises(InvalidMeasurement, match=f"answered otherwise to sample {wrong} "):
+        seen.compare(reference, "fp32")
 
 
 def test_memory_counts_from_before_the_model_and_forgets_what_was_given_back():

@@ -111,13 +111,23 @@ def test_compilers_have_their_temporary_files_in_the_engines_directory_and_a_fai
     import tempfile
 
     monkeypatch.setenv("TMPDIR", "/somewhere/else")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/somewhere/else/inductor")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "gone")
+    monkeypatch.delenv("TRITON_CACHE_DIR")
     before = tempfile.tempdir
     with files.inductor_caches(tmp_path):
         found = Path(tempfile.mkstemp()[1])
         assert found.parent == Path(os.environ["TMPDIR"]) == tmp_path / "tmp"
     assert (os.environ["TMPDIR"], tempfile.tempdir) == ("/somewhere/else", before)
     assert found.exists()
+    # What was compiled comes back to its caches.
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/somewhere/else/inductor")
+    monkeypatch.delenv("TRITON_CACHE_DIR")
     with pytest.raises(ValueError, match="no kernel"), files.inductor_caches(tmp_path):
         raise ValueError("no kernel")
     assert list(tmp_path.iterdir()) == []
     assert os.environ["TMPDIR"] == "/somewhere/else"
+    # Nothing was compiled that would come back.
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/somewhere/else/inductor"
+    assert "TRITON_CACHE_DIR" not in os.environ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,16 +13,17 @@ import pytest
 from pytest_flagperf import generation_log
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import DatasetError
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.perflog import Event
 from pytest_flagperf.worker.inference import registry
 from pytest_flagperf.worker.inference.answers import Answers
 from pytest_flagperf.worker.inference.generation import generation
-from pytest_flagperf.worker.inference.generation import settings
 from pytest_flagperf.worker.inference.generation_accuracy import Agreement
 from pytest_flagperf.worker.inference.generation_accuracy import agreement
 from pytest_flagperf.worker.inference.generation_flow import Prompts
 from pytest_flagperf.worker.inference.generation_flow import SeenTokens
+from pytest_flagperf.worker.inference.generation_settings import settings
 from pytest_flagperf.worker.inference.generator import Generated
 from pytest_flagperf.worker.inference.generator import Generator
 from pytest_flagperf.worker.inference.generator import Judged
@@ -48,7 +50,13 @@ class Counting(InferenceWorkload):
     positions = 16
 
     def prompts(self, length: int, count: int) -> Any:
-        return (np.arange(count)[:, None] + np.arange(length)) % VOCABULARY
+        return self.beginning(np.arange(count), length)
+
+    def anywhere(self, length: int) -> Iterator[Any]:
+        return iter(self.beginning(np.arange(VOCABULARY), length))
+
+    def beginning(self, first: Any, length: int) -> Any:
+        return (first[:, None] + np.arange(length)) % VOCABULARY
 
 
 class Counter(Generator):
@@ -59,8 +67,10 @@ class Counter(Generator):
     def __init__(self, fault: str = "") -> None:
         super().__init__(3, VOCABULARY)
         self.fault = fault
+        self.read: list[Any] = []
 
     def generate(self, prompts: Any, new_tokens: int) -> Generated:
+        self.read.append(prompts)
         count = new_tokens - 1 if self.fault == "truncated" else new_tokens
         tokens = (prompts[:, -1:] + 1 + np.arange(count)) % VOCABULARY
         if self.fault == "wrong":
@@ -101,15 +111,23 @@ def reference(prompts: Prompts) -> Answers:
     return found
 
 
-def measured(fault: str = "") -> tuple[dict[str, Any], SeenTokens]:
+def expected(prompts: Prompts) -> dict[int, Judged]:
+    """What the right engine answers to every prompt that is measured, by its number."""
+    engine, found = Counter(), {}
+    for length in prompts.lengths:
+        for index in prompts.unseen(length):
+            found[index] = Judged(*(one[0] for one in engine.run(prompts.inputs([index]))))
+    return found
+
+
+def measured(fault: str = "", engine: Counter | None = None) -> tuple[dict[str, Any], SeenTokens]:
     prompts, events = workload(), Events()
-    seen = SeenTokens(reference(prompts), "counter")
+    seen = SeenTokens(expected(prompts), "counter")
     test = SimpleNamespace(
         workload=prompts,
-        compiled=Counter(fault),
+        compiled=engine or Counter(fault),
         events=events,
         config=prompts.config,
-        repeat=2,
         seed=1,
         directory=Path(),
         seen=seen,
@@ -127,7 +145,11 @@ def test_every_setting_is_measured_and_the_first_is_the_headline():
     ]
     assert end["ttft"] == pytest.approx(10.0)
     assert end["tpot"] == pytest.approx(2.0)
-    assert end["tokens_per_second_per_device"] == end["settings"][0]["tokens_per_second_per_device"] > 0
+    assert end["tokens_per_second_per_device"] == end["settings"][0]["tokens_per_second_per_device"]
+    # Three tokens are there after 14 ms, of each request; what the call takes beside that is no time of the engine's.
+    assert [one["tokens_per_second_per_device"] for one in end["settings"]] == pytest.approx(
+        [3 / 0.014, 6 / 0.014, 3 / 0.014, 6 / 0.014]
+    )
     assert [one["tokens"] for one in end["settings"]] == [6, 12, 6, 12]
     # Every continuation of the measurement is looked at, not a sample of them.
     assert seen.compare(reference(workload()), "fp32") == {
@@ -135,6 +157,23 @@ def test_every_setting_is_measured_and_the_first_is_the_headline():
         "tokens_compared": 36,
         "token_agreement": 1.0,
     }
+
+
+def test_no_prompt_that_is_measured_begins_as_one_that_the_engine_has_read():
+    engine = Counter()
+    events, _ = measured(engine=engine)
+    # One batch of each setting warms it up, with prompts of the accuracy run.
+    before, after = engine.read[:4], engine.read[4:]
+    assert {int(row[0]) for batch in before for row in batch} <= {0, 1, 2, 3}
+    begun = [tuple(row[:4]) for batch in after for row in batch]
+    assert len(begun) == len(set(begun)) == 12 == events[perflog.INFERENCE_END]["unseen_prompts"]
+    assert not set(begun) & {tuple(row[:4]) for row in workload().texts[0]}
+
+
+def test_a_text_too_short_for_prompts_that_were_never_read_says_so():
+    # Of 50 beginnings the accuracy run has 4; 60 batches of 1 and of 2 are wanted.
+    with pytest.raises(DatasetError, match=r"180 prompts of 4 tokens are measured, and only 46 begin as none that was"):
+        workload(repeat=60)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +274,7 @@ def test_every_setting_reaches_the_notes_of_a_result():
         "1 request at once, 4 tokens and 3 new ones: first token after 10 ms, each further one 2 ms"
     )
     assert found[1].startswith("2 requests at once, 4 tokens and 3 new ones")
+    assert found[4] == "12 prompts, none of which began as one that the engine had read before"
     assert found[-1] == "of 36 tokens generated while it was measured, 100.00% are those of eager fp32"
     assert generation_log.notes([Event(perflog.INFERENCE_END, {"samples": 3})]) == []
 

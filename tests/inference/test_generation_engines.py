@@ -6,7 +6,11 @@ vLLM and SGLang were not executed here: docs/reference/engines.md says so.
 from __future__ import annotations
 
 import math
+import resource
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.worker.inference import registry
+from pytest_flagperf.worker.inference.engines import openai
 from tests.conftest import ROOT
 from tests.inference.engine_bench import options
 from tests.inference.engine_bench import put
@@ -23,7 +28,7 @@ from tests.inference.openai_server import Server
 
 
 PROMPTS = np.array([[1, 2, 3], [7, 8, 9]])
-WORKLOAD = types.SimpleNamespace(new_tokens=4, vocabulary=100, lengths=[3])
+WORKLOAD = types.SimpleNamespace(new_tokens=4, vocabulary=100, lengths=[3], positions=16)
 
 
 def counted(prompt: list[int], new_tokens: int) -> list[int]:
@@ -84,12 +89,69 @@ def test_a_server_is_asked_for_all_prompts_at_once_and_each_token_has_its_time(c
         ("error", "answered 500 to /completions: .*no memory is left for the key-value cache"),
         ("short", "engine openai generated 3 of the 4 tokens that request 1 of 2 asked for: .* cut short"),
         ("untold", "does not tell which tokens it generated"),
+        ("caches", r"had 2 of a prompt's 3 tokens in its cache.* --no-enable-prefix-caching"),
         ("miscounts", "counts 5 tokens in its usage, 4 came"),
     ],
 )
 def test_a_server_that_fails_is_told_with_its_reason(client, fault, reason):
     with Server(counted, halves, fault=fault) as server, pytest.raises(InvalidMeasurement, match=reason):
         client(server).answered(PROMPTS, 4)
+
+
+def test_requests_that_cannot_all_be_sent_do_not_wait_for_each_other_for_ever(client, monkeypatch):
+    gates: list[threading.Barrier] = []
+
+    class Gate(threading.Barrier):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            gates.append(self)
+
+    class OneThread(ThreadPoolExecutor):
+        """Where the machine has no second one left."""
+
+        def submit(self, *given: Any, **named: Any) -> Any:
+            if self._threads:
+                raise RuntimeError("can't start new thread")
+            return super().submit(*given, **named)
+
+    monkeypatch.setattr(threading, "Barrier", Gate)
+    monkeypatch.setattr(openai, "ThreadPoolExecutor", OneThread)
+    said: list[str] = []
+
+    def ask(generator: Any) -> None:
+        try:
+            generator.answered(PROMPTS, 4)
+        except InvalidMeasurement as error:
+            said.append(str(error))
+
+    with Server(counted, halves) as server:
+        # Longer than the test waits: nothing but an end of the waiting ends it.
+        thread = threading.Thread(target=ask, args=(client(server, openai_timeout=600.0),))
+        thread.start()
+        thread.join(30)
+        waited = thread.is_alive()
+        for gate in gates:
+            gate.abort()
+        thread.join()
+    assert not waited
+    assert said == ["engine openai cannot send 2 requests at once: can't start new thread. Lower batch_sizes"]
+
+
+def test_a_request_that_waits_for_the_others_in_vain_gives_up(client):
+    with Server(counted, halves) as server:
+        generator = client(server)
+        connection = generator.server.connection()
+        gate = threading.Barrier(2)
+        # Where it does not give up by itself the test is to fail, and not to hang.
+        ended = threading.Timer(30, gate.abort)
+        ended.start()
+        try:
+            with pytest.raises(InvalidMeasurement, match=r"not all requests .* within 0\.5 s \(openai_timeout\)"):
+                generator._streamed(connection, [1, 2, 3], 4, gate, [])
+        finally:
+            ended.cancel()
+            connection.close()
+        assert not any(one.get("stream") for one in server.asked)
 
 
 def test_a_key_is_sent_and_never_said(client, monkeypatch):
@@ -136,7 +198,8 @@ class Model:
         """It is only looked for."""
 
     def save_pretrained(self, folder: Any) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(b"12345")
 
 
@@ -224,7 +287,10 @@ class Engine:
         self.given, self.over = given, False
 
     async def async_generate(self, input_ids: Any, sampling_params: Any, stream: bool = False, **wanted: Any) -> Any:
-        tokens = counted(input_ids, sampling_params["max_new_tokens"])
+        context, new_tokens = self.given["context_length"], sampling_params["max_new_tokens"]
+        if len(input_ids) + new_tokens >= context:
+            raise ValueError(f"Requested token count exceeds the model's maximum context length of {context} tokens")
+        tokens = counted(input_ids, min(new_tokens, context - 1 - len(input_ids) - 1))
         if not stream:
             assert wanted == {"return_logprob": True, "logprob_start_len": 0}
             told = [(None, input_ids[0], None), *((-0.25, one, None) for one in input_ids[1:])]
@@ -250,13 +316,64 @@ def test_sglang_gets_the_model_and_gives_tokens_with_their_times(monkeypatch, tm
     monkeypatch.setattr(Engine, "repeats", repeats)
     generator = compiled("sglang", tmp_path)
     given = generator.engine.given
-    assert (given["dtype"], given["context_length"], given["disable_radix_cache"]) == ("bfloat16", 7, True)
+    assert (given["dtype"], given["context_length"], given["disable_radix_cache"]) == ("bfloat16", 15, True)
     assert generator.answered(PROMPTS, 4).tokens.tolist() == [[4, 5, 6, 7], [10, 11, 12, 13]]
     assert generator.score(PROMPTS).tolist() == [[-0.25, -0.25], [-0.25, -0.25]]
     assert generator.precision() == {"parameters": "bfloat16"}
     engine = generator.engine
     generator.release()
     assert engine.over
+
+
+def test_sglang_that_would_need_more_positions_than_the_model_has_says_so(monkeypatch, tmp_path):
+    put(monkeypatch, "sglang", Engine=Engine)
+    monkeypatch.setattr(WORKLOAD, "positions", 14)
+    message = "engine sglang needs room for 8 tokens .*: 15 of the model's 14. Lower prompt_lengths or new_tokens"
+    with pytest.raises(ConfigurationError, match=message):
+        compiled("sglang", tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_the_copy_of_the_weights_is_gone_once_they_are_read(vllm, tmp_path, monkeypatch):
+    there = []
+
+    def read(given: Asked) -> AsyncLLM:
+        there.extend(path.name for path in Path(given.model).iterdir())
+        return AsyncLLM()
+
+    monkeypatch.setattr(AsyncLLM, "from_engine_args", read)
+    generator = compiled("vllm", tmp_path)
+    assert sorted(there) == ["config.json", "model.safetensors"]
+    assert [path.name for path in generator.folder.iterdir()] == ["config.json"]
+    generator.release()
+
+
+def test_the_copy_of_the_weights_is_gone_where_the_engine_does_not_start(vllm, tmp_path, monkeypatch):
+    def read(given: Asked) -> AsyncLLM:
+        raise ValueError("no free memory for the key-value cache")
+
+    monkeypatch.setattr(AsyncLLM, "from_engine_args", read)
+    with pytest.raises(ValueError, match="no free memory"):
+        compiled("vllm", tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_weights_that_do_not_fit_on_the_disk_say_so_and_leave_nothing(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+
+    class Large(Model):
+        def save_pretrained(self, folder: Any) -> None:
+            numpy.save_file({"weights": np.zeros(2**20, np.float32)}, folder / "model.safetensors")
+
+    path = tmp_path / "model" / "model.safetensors"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(ConfigurationError, match=rf"{path} cannot be written: File too large\. Make room there"):
+            registry.load("pytorch", "vllm", "generation").export(Large(), WORKLOAD, options(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_probabilities_that_an_engine_keeps_to_itself_are_missed(monkeypatch, tmp_path):

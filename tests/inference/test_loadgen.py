@@ -182,8 +182,13 @@ def test_a_run_that_loadgen_calls_invalid_is_none_and_the_reason_is_loadgens(tmp
         loadgen.multi_stream(test)
     assert str(failed.value).startswith("LoadGen calls its MultiStream run INVALID: Early stopping satisfied: NO; Only")
     assert "Need to process at least 662 queries for early stopping." in str(failed.value)
-    with pytest.raises(AssertionError, match="INFERENCE_END"):
-        event(tmp_path, perflog.INFERENCE_END)
+    # What LoadGen said is kept, and gives no figure.
+    with pytest.raises(InvalidMeasurement, match="LoadGen calls its MultiStream run INVALID"):
+        loadgen_log.figures(event(tmp_path, perflog.INFERENCE_END))
+    said = loadgen_log.said(perflog.read_events(tmp_path / "rank0.events.jsonl"))
+    assert said is not None
+    assert (said.scenario, said.valid, said.reasons[0]) == ("MultiStream", False, "Early stopping satisfied: NO")
+    assert said.shortened == {"duration": [0.05, 600.0], "queries": [50.0, 662.0]}
 
 
 def test_a_server_of_too_few_queries_for_early_stopping_is_refused_before_any_rate_is_tried(tmp_path):

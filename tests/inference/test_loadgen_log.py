@@ -11,6 +11,7 @@ from pytest_flagperf import loadgen_log
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.perflog import Event
+from pytest_flagperf.result import LoadGenResult
 from pytest_flagperf.worker.inference import loadgen_results
 from pytest_flagperf.worker.inference import scenarios
 from pytest_flagperf.worker.inference import server_search
@@ -101,6 +102,25 @@ def test_an_invalid_run_is_refused_with_all_of_loadgens_reasons():
 def test_a_run_with_an_error_is_refused_though_its_summary_says_valid():
     with pytest.raises(InvalidMeasurement, match=ERROR):
         loadgen_log.figures(ended(VALID, errors=[ERROR]))
+
+
+def test_what_loadgen_said_is_kept_beside_the_figures():
+    begin = Event(perflog.INFERENCE_BEGIN, {"shortened": {"duration": [2, 600]}})
+    assert loadgen_log.said([begin, ended(VALID)]) == LoadGenResult(
+        "Server", True, shortened={"duration": [2.0, 600.0]}
+    )
+    invalid = loadgen_log.said([ended(INVALID)])
+    assert invalid is not None
+    assert (invalid.valid, invalid.reasons[:2]) == (
+        False,
+        ["Performance constraints satisfied: NO", "Early stopping satisfied: NO"],
+    )
+    # Its other log says so.
+    other = loadgen_log.said([ended(VALID, valid=False)])
+    assert other is not None
+    assert not other.valid
+    for nothing in ([], [begin], [ended(None)], [ended("torn")], [Event(perflog.INFERENCE_END, {"samples": 3})]):
+        assert loadgen_log.said(nothing) is None
 
 
 # All that follow the last figure are the summary's end.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flagperf.commands import verify
+
 
 pytest.importorskip("mlperf_loadgen")
 pytestmark = pytest.mark.slow
@@ -75,6 +77,8 @@ def test_the_figures_of_a_result_are_those_that_loadgen_printed(pytester, in_rol
         assert f"Mean latency (ns)               : {nanoseconds['mean']}\n" in text
         assert f"99.00 percentile latency (ns)   : {nanoseconds['p99']}\n" in text
     assert any("was shortened, no MLPerf result: duration 0.5 of 600" in note for note in result["notes"])
+    said = result["rounds"][0]["loadgen"]
+    assert (said["valid"], said["shortened"]["duration"]) == (True, [0.5, 600.0])
     log = (directory(pytester) / "rank0.events.jsonl").read_text()
     assert '"answers_compared": 0' not in log and '"answers_compared": ' in log
 
@@ -88,6 +92,30 @@ def test_a_run_that_loadgen_calls_invalid_is_invalid_and_says_why(in_role, perce
     assert result["verdict"] == "invalid"
     assert result["error"]["type"] == "InvalidMeasurement"
     done.stdout.fnmatch_lines(["*no rate can hold latency_bound = 1e-06 ms: one sample alone takes*"])
+
+
+def test_the_result_of_an_invalid_run_has_loadgens_word_and_reasons(pytester, in_role, perceptron):
+    module = perceptron / "test_perceptron.py"
+    # Early stopping at the 99th percentile needs more.
+    module.write_text(module.read_text() + '\nCASE.scales["lite"].config["loadgen_queries"] = 20\n')
+    _, result = in_role("multi_stream", duration=0.001)
+    assert result["verdict"] == "invalid"
+    said = result["rounds"][0]["loadgen"]
+    assert (said["scenario"], said["valid"]) == ("MultiStream", False)
+    assert "Early stopping satisfied: NO" in said["reasons"]
+    assert told(pytester)["valid"] is False
+
+
+def test_what_a_result_says_of_loadgen_has_to_follow_from_its_events(pytester, in_role):
+    in_role("offline", duration=0.2)
+    (path,) = (pytester.path / "results").glob("*/*/result.json")
+    session = path.parent.parent
+    before = [text for text in map(str, verify.of_session(session).findings.problems) if "loadgen" in text]
+    document = json.loads(path.read_bytes())
+    document["rounds"][0]["loadgen"]["shortened"] = {}
+    path.write_text(json.dumps(document))
+    after = [text for text in map(str, verify.of_session(session).findings.problems) if "loadgen" in text]
+    assert (len(before), len(after)) == (0, 1)
 
 
 @pytest.mark.parametrize("role", ["single_stream", "server"])

@@ -87,6 +87,22 @@ def test_synthetic_text_is_of_tokens_that_there_are():
     assert found.prompts(16, 3).shape == (3, 16)
 
 
+def test_synthetic_text_has_no_prompt_twice():
+    # 5 windows of 8 are 40 tokens: less than two prompts of 32.
+    found = held_out(None, prompt_lengths=[16, 32], generation_prompts=6)
+    for length in (16, 32):
+        assert len(np.unique(found.prompts(length, 6), axis=0)) == 6
+
+
+def test_windows_from_anywhere_are_each_of_another_place_and_the_same_in_every_run(verses):
+    found = [bytes(row.astype(np.uint8)) for row in held_out(verses).anywhere(100)]
+    text = (verses / "test_kjv.txt").read_bytes()
+    assert sorted(found) == sorted(text[place : place + 100] for place in range(len(text) - 99))
+    assert found != [text[place : place + 100] for place in range(len(text) - 99)]
+    assert found == [bytes(row.astype(np.uint8)) for row in held_out(verses).anywhere(100)]
+    assert list(held_out(verses).anywhere(221)) == []
+
+
 def test_a_text_of_ones_own_is_read_by_the_tokenizer_beside_it(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     words = {word: number for number, word in enumerate(["in", "the", "beginning", "?"])}
@@ -100,7 +116,7 @@ def test_a_text_of_ones_own_is_read_by_the_tokenizer_beside_it(tmp_path):
     with pytest.raises(DatasetError, match="makes token 3; the model has 3"):
         held_out(tmp_path, "llama-text", vocabulary=3)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(DatasetError, match="is no tokenizer"):
+    with pytest.raises(DatasetError, match="cannot be read as a tokenizer"):
         held_out(tmp_path, "llama-text")
 
 

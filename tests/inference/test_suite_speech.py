@@ -14,17 +14,18 @@ import pytest
 
 from pytest_flagperf.datasets import get
 from pytest_flagperf.errors import DatasetError
+from pytest_flagperf.worker.ctc import BLANK
+from pytest_flagperf.worker.ctc import character_errors
+from pytest_flagperf.worker.ctc import word_errors
 from suites.inference.ctc_asr import recordings
 from suites.training.ctc_asr import features
 from suites.training.ctc_asr import prompts
-from suites.training.ctc_asr.rates import character_errors
-from suites.training.ctc_asr.rates import word_errors
 from tests.conftest import SUITES
 
 
 def scores_of(text: str, symbols=features.SYMBOLS) -> np.ndarray:
     """Scores that a network gives which is sure of every letter: each for two frames, a blank behind it."""
-    outputs = [output for letter in text for output in (*[symbols.index(letter)] * 2, features.BLANK)]
+    outputs = [output for letter in text for output in (*[symbols.index(letter)] * 2, BLANK)]
     return np.eye(len(symbols), dtype=np.float32)[outputs]
 
 
@@ -35,7 +36,7 @@ def test_repeated_frames_are_one_letter_and_a_blank_between_makes_two(text):
 
 def test_frames_without_a_letter_say_nothing():
     silence = np.zeros((20, len(features.SYMBOLS)), np.float32)
-    silence[:, features.BLANK] = 1
+    silence[:, BLANK] = 1
     assert features.decoded(silence) == ""
 
 
@@ -125,6 +126,16 @@ def test_recordings_of_librispeech_are_decoded_normalized_and_padded(tmp_path):
 
 def test_a_folder_without_transcripts_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="unpack the archive again"):
+        recordings.LibriSpeech(tmp_path, 16000)
+
+
+def test_a_recording_without_its_text_is_refused(tmp_path):
+    chapter = tmp_path / "test-clean" / "1" / "2"
+    chapter.mkdir(parents=True)
+    (chapter / "1-2.trans.txt").write_text("1-2-0000 HELLO\n")
+    for name in ("1-2-0000", "1-2-0001"):
+        (chapter / f"{name}.flac").touch()
+    with pytest.raises(DatasetError, match="has 2 recordings, 1 are transcribed"):
         recordings.LibriSpeech(tmp_path, 16000)
 
 

@@ -19,7 +19,7 @@ from tests.conftest import SUITES
 
 np = pytest.importorskip("numpy")
 
-from suites.training.crnn import reading  # noqa: E402  # needs numpy
+from pytest_flagperf.worker import ctc  # noqa: E402  # needs numpy
 from suites.training.crnn import strings  # noqa: E402
 from suites.training.ssd import boxes  # noqa: E402
 from suites.training.ssd import precision  # noqa: E402
@@ -37,21 +37,21 @@ def digits(data_root: Path) -> Path:
 
 
 def scores_of(classes: list[int], count: int = 11) -> Any:
-    """Scores [1, columns, classes] whose best are these."""
-    return np.eye(count, dtype=np.float32)[classes][None]
+    """Scores [columns, classes] whose best are these."""
+    return np.eye(count, dtype=np.float32)[classes]
 
 
 def test_a_class_that_repeats_is_read_once_unless_a_blank_is_between():
-    assert reading.texts(scores_of([0, 4, 4, 0, 4, 1, 1, 0]), strings.ALPHABET) == ["330"]
-    assert reading.texts(scores_of([0, 0, 0]), strings.ALPHABET) == [""]
+    assert ctc.greedy(scores_of([0, 4, 4, 0, 4, 1, 1, 0]), strings.SYMBOLS) == "330"
+    assert ctc.greedy(scores_of([0, 0, 0]), strings.SYMBOLS) == ""
 
 
 def test_errors_are_counted_in_characters_over_all_texts():
     pytest.importorskip("jiwer")
-    assert reading.errors(["123", "45"], ["123", "45"]) == (0, 5)
+    assert ctc.character_errors(["123", "45"], ["123", "45"]) == (0, 5)
     # One was substituted, two left out; then one put in.
-    assert reading.errors(["123", "45"], ["193", ""]) == (3, 5)
-    assert reading.errors(["123", "45"], ["123", "455"]) == (1, 5)
+    assert ctc.character_errors(["123", "45"], ["193", ""]) == (3, 5)
+    assert ctc.character_errors(["123", "45"], ["123", "455"]) == (1, 5)
 
 
 def test_lines_are_the_same_for_a_seed_and_made_of_the_scans_of_their_split(digits):
@@ -83,6 +83,75 @@ def test_words_of_a_user_are_images_in_gray_and_text_in_lower_case(tmp_path):
     (tmp_path / "test.tsv").write_text("a.png\tHello!\nb.png 42\n")
     with pytest.raises(DatasetError, match=r"test\.tsv, line 2: no TAB"):
         Words(tmp_path, "test", config, "42")
+
+
+def test_an_image_that_is_missing_or_damaged_is_named(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    from suites.inference.crnn.words import Words
+    from suites.inference.resnet50.images import ImageNet
+    from suites.inference.ssd.images import Photos
+    from suites.inference.vit.images import Squeezed
+
+    config = SimpleNamespace(image_size=32, image_width=32, image_height=32, decoder_processes=1)
+    good, missing, cut = (tmp_path / name for name in ("good.png", "missing.png", "cut.png"))
+    image.effect_noise((64, 64), 50).save(good)
+    cut.write_bytes(good.read_bytes()[:1000])
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    for path in (missing, cut, text):
+        (tmp_path / "test.tsv").write_text(f"good.png\tone\n\n{path.name}\ttwo\n")
+        files = [(str(good), 0), (str(path), 1)]
+        for images in (
+            ImageNet(files, config),
+            Squeezed(files, config),
+            Photos([good, path], config),
+            Words(tmp_path, "test", config, "abc"),
+        ):
+            assert len(images[[0]]) == 1
+            with pytest.raises(DatasetError, match=rf"image {path} cannot be read: "):
+                images[[0, 1]]
+
+
+def test_annotations_that_do_not_list_the_images_are_refused(tmp_path):
+    pytest.importorskip("PIL.Image")
+    from suites.inference.ssd.images import Coco
+
+    config = SimpleNamespace(image_size=32, decoder_processes=1)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    listed = tmp_path / "annotations" / "instances_val2017.json"
+    listed.write_text('{"images": [{"file_name": "a.jpg"}]}')
+    with pytest.raises(DatasetError, match=r"lists 1 images, .*val2017 has 0"):
+        Coco(tmp_path, config)
+    listed.write_text('{"images": [')
+    with pytest.raises(DatasetError, match=r"instances_val2017\.json cannot be read"):
+        Coco(tmp_path, config)
+    listed.write_text('{"images": [{"file_name": "a.jpg"}]}')
+    (tmp_path / "val2017" / "a.jpg").touch()
+    assert len(Coco(tmp_path, config)) == 1
+
+
+def test_the_names_of_the_network_are_found_without_a_second_one(monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from pytest_flagperf.worker.inference.pytorch import PyTorchInferenceWorkload
+    from suites.inference.vit.pytorch import ViT
+    from suites.inference.vit.test_vit import CASE
+
+    made = ViT.__new__(ViT)
+    made.config = SimpleNamespace(**CASE.scales["lite"].config)
+    state, devices = made.network().state_dict(), []
+
+    def network():
+        found = ViT.network(made)
+        devices.append(found.classifier.weight.device.type)
+        return found
+
+    monkeypatch.setattr(made, "network", network, raising=False)
+    monkeypatch.setattr(PyTorchInferenceWorkload, "state", lambda self: state)
+    assert made.state().keys() == state.keys()
+    assert torch.equal(made.state()["classifier.weight"], state["classifier.weight"])
+    assert set(devices) == {"meta"}
 
 
 def test_digits_of_a_scene_are_in_their_boxes_and_cover_no_other(digits):
@@ -121,6 +190,33 @@ def precision_of(digits: Path, change=lambda scores, offsets: (scores, offsets))
     return precision.average_precision(precision.truth(objects, scenes.SIDE, scenes.CLASSES), np.concatenate(found))
 
 
+def test_detections_are_found_batch_by_batch_and_the_large_outputs_are_not_kept(digits):
+    pytest.importorskip("torch")
+    pytest.importorskip("pycocotools")
+    from pytest_flagperf.worker.inference.answers import Answers
+    from pytest_flagperf.worker.inference.workload import Weights
+    from pytest_flagperf.worker.inference.workload import load
+    from pytest_flagperf.worker.workload import Config
+    from pytest_flagperf.worker.workload import Data
+    from suites.inference.ssd.test_ssd import CASE
+
+    config = Config({**CASE.scales["lite"].config, "test_scenes": 150})
+    kind = load(str(SUITES / "inference" / "ssd"), "pytorch:Detector")
+    made = kind(config, Data("digits", digits), Weights("right", Path("right")), 1, 40, "cpu")
+    _, objects = scenes.scenes(digits, "test", 150, 0)
+    answers, large = Answers(made, 40), 0
+    for start in range(0, 150, 40):
+        said = [said_of(made.defaults, one) for one in objects[start : start + 40]]
+        outputs = tuple(np.stack(column) for column in zip(*said, strict=True))
+        large += sum(one.nbytes for one in outputs)
+        answers.add(outputs)
+    assert made.quality(answers.batches)["box_ap"] == pytest.approx(1)
+    assert sum(found.nbytes for (found,) in answers.batches) < large / 10
+    assert len(answers.kept) == 128
+    index = max(answers.kept)
+    assert (answers.to(index)[0] == said_of(made.defaults, objects[index])[0]).all()
+
+
 def test_right_answers_have_the_best_precision_and_wrong_ones_less(digits):
     pytest.importorskip("pycocotools")
     assert precision_of(digits) == pytest.approx(1)
@@ -139,12 +235,12 @@ def test_detections_are_in_the_pixels_and_by_the_numbers_of_the_annotations():
     images = [{"id": 7, "width": 200, "height": 50}, {"id": 9, "width": 100, "height": 100}]
     # The first box is of class 1 in the first image, the second of class 0 in the second; the rest is background.
     scores = np.float32([[[0, 0, 20], [20, 0, 0]], [[20, 0, 0], [0, 20, 0]]])
-    found = detected([(scores, np.zeros((2, 2, 4), np.float32))], images, defaults, config)
+    found = detected((scores, np.zeros((2, 2, 4), np.float32)), images, defaults, config)
     assert found[:, [0, 1, 2, 3, 4, 6]].tolist() == [[7, 20, 5, 40, 10, 2], [9, 50, 50, 20, 20, 1]]
     assert (found[:, 5] > 0.99).all()
-    # A batch that is missing is no detection less, but an error.
+    # An image that is missing is no detection less, but an error.
     with pytest.raises(ValueError, match="shorter"):
-        detected([(scores[:1], np.zeros((1, 2, 4), np.float32))], images, defaults, config)
+        detected((scores[:1], np.zeros((1, 2, 4), np.float32)), images, defaults, config)
 
 
 def test_published_names_of_layers_are_those_of_the_network():

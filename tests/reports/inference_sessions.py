@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from pytest_flagperf import loadgen_log
 from pytest_flagperf import result as results
-from pytest_flagperf.perflog import Event
+from pytest_flagperf.reports.inference import SCENARIOS
 from pytest_flagperf.result import CaseInfo
 from pytest_flagperf.result import DatasetInfo
 from pytest_flagperf.result import ErrorResult
 from pytest_flagperf.result import EvaluationResult
+from pytest_flagperf.result import LoadGenResult
 from pytest_flagperf.result import Result
 from pytest_flagperf.result import RoundResult
 from pytest_flagperf.result import SettingResult
@@ -71,7 +71,11 @@ def inferred(
     configuration: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Result:
-    """A result of ResNet-50 on one A100; ``quality`` is top1 of the reference and of the engine."""
+    """A result of ResNet-50 on one A100; ``quality`` is top1 of the reference and of the engine.
+
+    LoadGen calls its run valid where nothing else is said.
+    """
+    told = LoadGenResult(SCENARIOS[role][0], True) if role in SCENARIOS else None
     found = dict({**COMMON, **FIGURES[role]} if metrics is None else metrics)
     ours = quality[1]
     found |= {} if ours is None else {"top1": ours}
@@ -107,6 +111,7 @@ def inferred(
                 evaluations=evaluations,
                 precision={"asked": precision, "engine": engine},
                 error=error,
+                loadgen=more.pop("loadgen", told),
             )
         ],
         configuration={name: SettingResult(value, "case resnet50, scale full") for name, value in settings.items()},
@@ -119,9 +124,16 @@ def inferred(
     )
 
 
-def shortened() -> list[str]:
-    """The note on a run that was shortened, as it is made of the events of a run."""
-    return loadgen_log.notes([Event("INFERENCE_BEGIN", SHORTENED), Event("INFERENCE_END", {"loadgen": {}})])
+def shortened() -> LoadGenResult:
+    """What LoadGen says of a server's run of 2 s instead of 600."""
+    return LoadGenResult("Server", True, shortened={"duration": [2.0, 600.0]})
+
+
+def scoring(role: str = "throughput", **more: Any) -> Result:
+    """A result of Llama, which counts tokens."""
+    identity = f"llama-{role}-pytorch-onnxruntime-fp16-1x1-full"
+    case = {"id": identity, "node_id": f"test_llama.py::test_{role}[{identity}]", "model": "llama", "unit": "tokens"}
+    return inferred(role, case=case, **more)
 
 
 def steps(measured: Sequence[Line]) -> list[Line]:

@@ -21,11 +21,13 @@ from pytest_flagperf.reports.formats import markdown
 from pytest_flagperf.reports.formats import xlsx
 from pytest_flagperf.result import DatasetInfo
 from pytest_flagperf.result import ErrorResult
+from pytest_flagperf.result import LoadGenResult
 from tests.reports.formats_sessions import session
 from tests.reports.formats_sessions import tables
 from tests.reports.formats_sessions import training
 from tests.reports.inference_sessions import RANDOM
 from tests.reports.inference_sessions import inferred
+from tests.reports.inference_sessions import scoring
 from tests.reports.inference_sessions import shortened
 from tests.reports.test_formats import sheet
 
@@ -138,25 +140,82 @@ def test_a_scenario_is_told_with_the_figure_that_mlperf_ranks_it_by(
 
 
 def test_a_run_that_was_shortened_is_no_run_by_mlperfs_rules(tmp_path: Path) -> None:
-    one = inferred("server", notes=shortened())
+    one = inferred("server", loadgen=shortened())
     (table,) = tables(rendered(inference, tmp_path, one))
     assert row_of(table)["rules"] == "shortened&#58; duration 2 of 600 (s, samples or queries)"
     assert "shortened" in terminal.table([one])
+
+
+@pytest.mark.parametrize(
+    ("differs", "told"),
+    [
+        ({"configuration": {"latency_bound": 20.0}}, "bound 20.0 ms, MLPerf's is 15"),
+        ({"configuration": {"latency_bound": 15}}, ""),
+        ({"weights": RANDOM}, "random weights"),
+        ({"dataset": DatasetInfo("imagenet2012", True)}, "synthetic data"),
+        ({"deviations": ["batch_size = 8 (standard case: 256)"]}, "≠ 1 from the standard case"),
+        ({"case": {"scale": "lite"}}, "scale lite"),
+        ({"case": {"model": "other"}, "configuration": {"latency_bound": 15.0}}, "bound 15.0 ms"),
+    ],
+)
+def test_only_the_standard_bound_data_and_weights_are_by_mlperfs_rules(differs: dict, told: str) -> None:
+    one = inferred("server", **differs)
+    assert inferring.rules(one) == (f"not MLPerf's: {told}" if told else "MLPerf")
+    short = inferred("server", loadgen=shortened(), **differs)
+    assert inferring.rules(short).startswith("shortened: duration 2 of 600")
+    assert inferring.rules(short).endswith(told)
+
+
+def test_what_loadgen_said_is_read_from_the_result_and_not_from_texts() -> None:
+    reworded = ErrorResult("InvalidMeasurement", "in other words")
+    invalid = inferred("server", verdict="invalid", error=reworded, loadgen=LoadGenResult("Server", False, ["late"]))
+    assert (inferring.validity(invalid), inferring.rules(invalid)) == ("INVALID", "")
+    # Figures alone say nothing of LoadGen.
+    unknown = inferred("server", loadgen=None, notes=["Server was shortened, no MLPerf result: duration 2 of 600"])
+    assert (inferring.validity(unknown), inferring.rules(unknown)) == ("", "")
 
 
 def test_a_run_that_loadgen_calls_invalid_says_so(tmp_path: Path) -> None:
     error = ErrorResult(
         "InvalidMeasurement", "rank 0 of 1 raised InvalidMeasurement: LoadGen calls its Server run INVALID"
     )
-    (table,) = tables(rendered(inference, tmp_path, inferred("server", verdict="invalid", error=error)))
+    told = LoadGenResult("Server", False, ["early stopping"])
+    (table,) = tables(rendered(inference, tmp_path, inferred("server", verdict="invalid", error=error, loadgen=told)))
     row = row_of(table)
     assert (row["LoadGen"], row["rules"], row["figure"]) == ("INVALID", "", "")
 
 
 def test_generation_is_told_by_its_tokens(tmp_path: Path) -> None:
-    (table,) = tables(rendered(inference, tmp_path, inferred("generation")))
+    settings = {"batch_size": 32, "batch_sizes": [1, 8], "prompt_lengths": [512, 128], "new_tokens": [96, 16]}
+    (table,) = tables(rendered(inference, tmp_path, scoring("generation", configuration=settings)))
     row = row_of(table)
+    # Of the first setting, which the figures are of; 32 windows at once were scored, not continued.
+    assert (row["batch size"], row["prompt (tokens)"], row["new tokens"]) == ("1", "512", "96")
     assert (row["TTFT (ms)"], row["TPOT (ms)"], row["tokens/s/device"]) == ("21.5", "7.25", "137.9")
+
+
+def test_rates_are_told_in_what_the_case_counts(tmp_path: Path) -> None:
+    found = [inferred(), scoring(), scoring("edge")]
+    loops, edge = tables(rendered(inference, tmp_path, *found))
+    assert {row["model"]: row["rates in"] for row in (row_of(loops, 1), row_of(loops, 2))} == {
+        **{"resnet50": "images/s", "llama": "tokens/s"},
+    }
+    assert (row_of(edge)["rates in"], row_of(edge)["p_infer_whole"]) == ("tokens/s", "90")
+    shown = terminal.table(found)
+    assert (shown.count("images/s"), shown.count("tokens/s"), shown.count("samples/s")) == (1, 2, 0)
+    chinese = rendered(flagperf, tmp_path / "b", *found)
+    assert "实际推理样本数除以总推理时间，单位为tokens/s" in chinese
+    rows = list(reader.DictReader(io.StringIO(rendered(csv, tmp_path / "c", *found))))
+    units = {(row["model"], row["unit"]) for row in rows if row["metric"].startswith("p_")}
+    assert units == {("resnet50", "images/s"), ("llama", "tokens/s")}
+    told = dict(junit.properties(scoring(), tmp_path))
+    assert told["flagperf.unit.p_inference_core"] == "tokens/s"
+
+
+def test_what_loadgen_counts_are_samples_whatever_the_case_counts() -> None:
+    offline = scoring("offline")
+    assert inferring.ranking(offline) == "p_inference_whole 20,322 samples/s"
+    assert results.unit_of(offline, "p_validation_core") == "tokens/s"
 
 
 def test_training_and_inference_of_a_session_stand_in_tables_of_their_own(tmp_path: Path) -> None:
@@ -193,7 +252,7 @@ def test_rows_for_spreadsheets_say_engine_and_weights(tmp_path: Path) -> None:
         ("inference", "eager", "random"),
     }
     (core,) = [row for row in rows if row["engine"] == "onnxruntime" and row["metric"] == "p_inference_core"]
-    assert (core["value"], core["unit"]) == ("12406.0", "samples/s")
+    assert (core["value"], core["unit"]) == ("12406.0", "images/s")
 
 
 def test_the_workbook_has_engines_and_their_figures(tmp_path: Path) -> None:
@@ -201,7 +260,7 @@ def test_the_workbook_has_engines_and_their_figures(tmp_path: Path) -> None:
     one = session(tmp_path / "a", [training(), inferred()])
     xlsx.render([one], tmp_path / "report.xlsx")
     header, *lines = sheet(tmp_path / "report.xlsx", "cases")
-    assert {"engine", "weights", "p_inference_core (samples/s)"} <= {text for _, text in header}
+    assert {"engine", "weights", "p_inference_core (images/s)"} <= {text for _, text in header}
     (ours,) = [line for line in lines if ("s", "inference") in line]
     (others,) = [line for line in lines if ("s", "training") in line]
     told = [("s", "onnxruntime"), ("s", "resnet50-digits"), ("n", "12406")]

@@ -13,6 +13,7 @@ from pytest_flagperf.reports import html
 from pytest_flagperf.reports.html import latency
 from pytest_flagperf.result import DatasetInfo
 from pytest_flagperf.result import ErrorResult
+from pytest_flagperf.result import LoadGenResult
 from tests.reports import html_sessions
 from tests.reports import inference_sessions as sessions
 from tests.reports.html_page import Document
@@ -22,6 +23,7 @@ from tests.reports.inference_sessions import RANDOM
 from tests.reports.inference_sessions import SEARCHED
 from tests.reports.inference_sessions import edge
 from tests.reports.inference_sessions import inferred
+from tests.reports.inference_sessions import scoring
 from tests.reports.inference_sessions import server
 from tests.reports.inference_sessions import shortened
 
@@ -101,7 +103,8 @@ def test_latency_over_load_has_every_rate_that_was_tried_and_the_bound(tmp_path)
 def test_a_search_that_ended_invalid_shows_what_was_tried_and_no_result(tmp_path):
     error = ErrorResult("InvalidMeasurement", "LoadGen calls its Server run INVALID: early stopping")
     lines = [line for line in server() if line[0] not in ("INFERENCE_END", "FINISHED")]
-    (case,) = described(tmp_path, (inferred("server", verdict="invalid", error=error, metrics={}), lines))
+    said = LoadGenResult("Server", False, ["early stopping"])
+    (case,) = described(tmp_path, (inferred("server", verdict="invalid", error=error, metrics={}, loadgen=said), lines))
     assert {one["name"] for one in chart(case, "load")["series"]} == {"held", "exceeded"}
     assert dict(case["inference"]["loadgen"]) == {
         **{"scenario": "Server", "validity": "INVALID", "bound": "15 ms", "tried": "3"},
@@ -134,13 +137,13 @@ def test_reference_and_engine_stand_beside_each_other(tmp_path):
     (case,) = described(tmp_path, (inferred(), edge([])))
     assert case["inference"]["compared"] == [
         {"name": "top1", "unit": "ratio", "reference": 0.762, "engine": 0.761},
-        {"name": "p_*_whole", "unit": "samples/s", "reference": 1358.9, "engine": 1391.4},
-        {"name": "p_*_core", "unit": "samples/s", "reference": 4263.3, "engine": 12406.0},
+        {"name": "p_*_whole", "unit": "images/s", "reference": 1358.9, "engine": 1391.4},
+        {"name": "p_*_core", "unit": "images/s", "reference": 4263.3, "engine": 12406.0},
     ]
 
 
 def test_without_scripts_weights_engine_and_loadgen_are_on_the_page(tmp_path):
-    session = sessions.write(tmp_path / "session", [(inferred("server", notes=shortened()), server())])
+    session = sessions.write(tmp_path / "session", [(inferred("server", loadgen=shortened()), server())])
     text = written([session], tmp_path).text
     for told in (
         "trained here: resnet50 lite, seed 1",
@@ -170,6 +173,17 @@ def test_engines_have_rows_of_their_own_in_the_support_matrix(tmp_path):
         ("inference", "pytorch", "openvino"),
         ("training", "pytorch", ""),
     ]
+
+
+def test_a_column_of_images_and_tokens_names_the_unit_of_each_figure(tmp_path):
+    session = sessions.write(tmp_path / "session", [(inferred(), edge([])), (scoring(), edge([]))])
+    assert dict(html.data([session])["measured"])["p_inference_core"] == ""
+    text = html.write([session], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "12,406 <small>images/s</small>" in text
+    assert "12,406 <small>tokens/s</small>" in text
+    alone = html.data([sessions.write(tmp_path / "alone", [(scoring(), edge([]))])])
+    assert dict(alone["measured"])["p_inference_core"] == "tokens/s"
+    assert {one["unit"] for one in alone["cases"][0]["inference"]["compared"]} == {"ratio", "tokens/s"}
 
 
 def test_training_and_inference_have_tables_with_their_own_columns(tmp_path):

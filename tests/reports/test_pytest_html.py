@@ -132,7 +132,7 @@ def test_a_case_has_the_figures_of_the_terminals_table_and_an_operator_its_own(p
     cells = page.of("test_case[n2]")
     assert [cells[name] for name in COLUMNS] == ["passed (estimated peak)", *[""] * 7, "120 µs", "42.0 %"]
     cells = page.of("test_case[n3]")
-    figures = ["top1 0.7610 &gt;= 0.757", "", "95.2", "18.8 ms", "", "51.2 MiB", "", ""]
+    figures = ["top1 0.7610 &gt;= 0.757", "", "95.2 images/s", "18.8 ms", "", "51.2 MiB", "", ""]
     assert [cells[name] for name in COLUMNS] == ["passed", "", *figures]
     assert f"FlagPerf: 1 regressed, 2 passed. Results: {pytester.path / 'session'}" in page.text
 

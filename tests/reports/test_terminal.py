@@ -199,12 +199,12 @@ def test_a_quiet_session_is_told_of_where_a_requirement_is_not_met(tmp_path):
 def test_a_row_of_the_edge_has_its_memory_in_mebibytes():
     assert columns(terminal.table([inferred("edge")])) == [
         *("resnet50 edge [pytorch-fp16-1x1-full] nvidia A100", "onnxruntime", "top1 0.7610 >= 0.757", "0.9987"),
-        *("4,263.3", "90.0", "95.0", "18.8 ms", "61.5 s", "51.2 MiB", "passed"),
+        *("images/s", "4,263.3", "90.0", "95.0", "18.8 ms", "61.5 s", "51.2 MiB", "passed"),
     ]
 
 
 def test_a_scenario_of_mlperf_has_a_table_that_says_what_it_is_ranked_by_and_whether_it_was_shortened():
-    found = [inferred("server", notes=shortened()), inferred("offline")]
+    found = [inferred("server", loadgen=shortened()), inferred("offline")]
     rows = terminal.table(found).splitlines()
     assert rows[0].split("  ")[0] == "MLPerf scenario"
     assert columns("\n".join((*rows[:2], rows[2]))) == [

@@ -107,6 +107,8 @@ def _values(results: Sequence[Result], notes: shared.Notes) -> list[str]:
 
 
 def _names(results: Sequence[Result]) -> list[tuple[str, str, str]]:
+    units = "、".join(dict.fromkeys(filter(None, map(inference.rate_unit, results))))
+    counted = f"，单位为{marked.escape(units)}" if units else ""
     quality = dict.fromkeys(one.name for result in results for one in (inference.foremost_quality(result),) if one)
     return [
         ("数据精度", "precision", "可选fp32/fp16/bf16/int8"),
@@ -114,9 +116,9 @@ def _names(results: Sequence[Result]) -> list[tuple[str, str, str]]:
         ("批输入大小", "byte_per_batch", "每一个batch包含的字节数"),
         ("硬件存储使用", "mem", "通常称为“显存”,单位为GiB"),
         ("端到端时间", "e2e_time", "总时间+Perf初始化等时间"),
-        ("验证总吞吐量", "p_val_whole", "实际验证样本数除以总验证时间；验证为框架自身的eager执行，fp32"),
+        ("验证总吞吐量", "p_val_whole", f"实际验证样本数除以总验证时间；验证为框架自身的eager执行，fp32{counted}"),
         ("验证计算吞吐量", r"\*p_val_core", "不包含IO部分耗时"),
-        ("推理总吞吐量", "p_infer_whole", "实际推理样本数除以总推理时间"),
+        ("推理总吞吐量", "p_infer_whole", f"实际推理样本数除以总推理时间{counted}"),
         ("**推理计算吞吐量**", r"**\*p_infer_core**", "不包含IO部分耗时"),
         ("**计算卡使用率**", r"**\*MFU**", "model flops utilization"),
         ("推理结果", "acc(推理/验证)", marked.escape(", ".join(quality))),

@@ -12,10 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
+from pytest_flagperf import result as results
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.reports import reading
 from pytest_flagperf.reports.formats import common
 from pytest_flagperf.reports.formats import rows
+from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
 
 
@@ -148,13 +152,13 @@ def _summary(sessions: Sequence[SessionFiles]) -> list[tuple[rows.Cell, ...]]:
 def _cases(sessions: Sequence[SessionFiles]) -> tuple[list[str], list[list[rows.Cell]]]:
     """A line a case, a column a metric; the unit stands in the header."""
     found = common.results(sessions)
-    titles = _titles(result.metrics for _, result in found)
+    titles = _titles((result, result.metrics) for _, result in found)
     header = [*rows.CASE_COLUMNS, "remarks", *titles.values()]
     lines = [
         [
             *rows.case_row(session, result).values(),
             "; ".join((*common.remarks(result), *result.notes)),
-            *_figures(result.metrics, titles),
+            *_figures(result, result.metrics, titles),
         ]
         for session, result in found
     ]
@@ -175,7 +179,7 @@ def _comparisons(sessions: Sequence[SessionFiles]) -> tuple[list[str], list[list
 
 def _rounds(sessions: Sequence[SessionFiles]) -> tuple[list[str], list[list[rows.Cell]]]:
     found = [(session, result, one) for session, result in common.results(sessions) for one in result.rounds]
-    titles = _titles(one.metrics for _, _, one in found)
+    titles = _titles((result, one.metrics) for _, result, one in found)
     header = ["session", "case", "round", "seed", "started (Unix s)", "dropped", "error", *titles.values()]
     lines: list[list[rows.Cell]] = []
     for session, result, one in found:
@@ -189,18 +193,26 @@ def _rounds(sessions: Sequence[SessionFiles]) -> tuple[list[str], list[list[rows
             one.dropped,
             error,
         ]
-        lines.append([*facts, *_figures(one.metrics, titles)])
+        lines.append([*facts, *_figures(result, one.metrics, titles)])
     return header, lines
 
 
-def _titles(found: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """Metric and unit → header. A metric that two versions gave in two units has two columns."""
-    units = {(name, metric.unit): None for metrics in found for name, metric in metrics.items()}
+def _titles(found: Iterable[tuple[Result, Mapping[str, Any]]]) -> dict[tuple[str, str], str]:
+    """Metric and unit → header. A metric in two units, as two versions gave it or two cases count, has two columns."""
+    units = {(name, _unit(result, name, metrics)): None for result, metrics in found for name in metrics}
     return {(name, unit): f"{name} ({unit})" for name, unit in sorted(units)}
 
 
-def _figures(metrics: Mapping[str, Any], titles: Iterable[tuple[str, str]]) -> list[rows.Cell]:
-    return [metrics[name].value if name in metrics and metrics[name].unit == unit else None for name, unit in titles]
+def _figures(result: Result, metrics: Mapping[str, Any], titles: Iterable[tuple[str, str]]) -> list[rows.Cell]:
+    return [
+        metrics[name].value if name in metrics and _unit(result, name, metrics) == unit else None
+        for name, unit in titles
+    ]
+
+
+def _unit(result: Result, name: str, metrics: Mapping[str, Any]) -> str:
+    """Of a figure of the result or of one of its rounds."""
+    return results.unit_of(msgspec.structs.replace(result, metrics=metrics), name)
 
 
 def _environment(sessions: Sequence[SessionFiles]) -> Iterable[tuple[rows.Cell, ...]]:

@@ -93,9 +93,15 @@ def counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def measured(described: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Name and unit of the figures that have a column in the table of inference: those that any case has."""
-    found = {one["name"]: one["unit"] for row in described if row["inference"] for one in row["metrics"]}
-    return [(name, found[name]) for name in OF_INFERENCE if name in found]
+    """Name and unit of the figures that have a column in the table of inference: those that any case has.
+
+    The unit is empty where cases count in several: images, tokens. Then it stands with the figure.
+    """
+    found: dict[str, set[str]] = {}
+    for row in described:
+        for one in row["metrics"] if row["inference"] else ():
+            found.setdefault(one["name"], set()).add(one["unit"])
+    return [(name, "".join(found[name]) if len(found[name]) == 1 else "") for name in OF_INFERENCE if name in found]
 
 
 def support(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -163,11 +169,11 @@ def _beside(case: str, columns: Sequence[Result | None]) -> list[dict[str, Any]]
     rows = []
     for name in dict.fromkeys(shown):
         values = [_value(one, name) for one in columns]
-        metric = next(one.metrics[name] for one in there if name in one.metrics)
+        unit = next(reading.unit(one, name) for one in there if name in one.metrics)
         # What a comparison with the baseline found is the only change that was judged.
         judged = [next((c for c in one.comparisons if c.metric == name), None) if one else None for one in columns]
         changes = [None if one is None else {"change": one.change, "verdict": one.verdict} for one in judged]
-        rows.append({"case": case, "metric": name, "unit": metric.unit, "values": values, "changes": changes})
+        rows.append({"case": case, "metric": name, "unit": unit, "values": values, "changes": changes})
     return rows
 
 

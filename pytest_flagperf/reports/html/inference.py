@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_flagperf import perflog
+from pytest_flagperf import result as results
 from pytest_flagperf.perflog import Event
 from pytest_flagperf.reports import inference
 from pytest_flagperf.reports import reading
@@ -54,8 +55,9 @@ def compared(result: Result) -> list[dict[str, Any]]:
     ]
     for name, (reference, engine) in _RATES.items():
         ours, theirs = result.metrics.get(engine), result.metrics.get(reference)
-        if ours is not None and theirs is not None:
-            rows.append({"name": name, "unit": ours.unit, "reference": theirs.value, "engine": ours.value})
+        unit = reading.unit(result, engine)
+        if ours is not None and theirs is not None and unit in (results.SAMPLES, reading.unit(result, reference)):
+            rows.append({"name": name, "unit": unit, "reference": theirs.value, "engine": ours.value})
     return rows
 
 

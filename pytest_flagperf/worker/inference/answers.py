@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,21 +19,47 @@ from pytest_flagperf.worker.inference.workload import InferenceWorkload
 # How far answers to the same sample may be apart when it came in another batch: kernels differ with the size of one.
 SAME = {"fp32": 1e-3, "tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 2e-2}
 MOST_SEEN = 4096
+# Of outputs that are too large to be kept: samples whose answers are, to be compared.
+COMPARED = 128
 
 
 class Answers:
-    """The outputs of every batch over the whole evaluation set, in order."""
+    """The outputs of every batch over the whole evaluation set, in order, or what quality needs of them: ``batches``.
+
+    ``kept`` is ``None`` where these are the outputs; else it has the answers to some samples, drawn with the workload's
+    seed. ``judging_time`` is what it took in seconds to find what quality needs.
+    """
 
     def __init__(self, workload: InferenceWorkload, batch_size: int) -> None:
         self.workload, self.batch_size = workload, batch_size
         self.batches: list[Arrays] = []
+        self.kept: dict[int, Arrays] | None = None
+        self.judging_time = 0.0
+        self._compared: frozenset[int] = frozenset()
 
     def add(self, outputs: Arrays) -> None:
         """The next batch's."""
-        self.batches.append(outputs)
+        began = time.perf_counter()
+        first = len(self.batches) * self.batch_size
+        indices = range(first, first + len(outputs[0]))
+        judged = self.workload.judged(outputs, indices)
+        self.batches.append(outputs if judged is None else judged)
+        if judged is not None:
+            self._keep(outputs, indices)
+        self.judging_time += time.perf_counter() - began
+
+    def _keep(self, outputs: Arrays, indices: range) -> None:
+        if self.kept is None:
+            count = self.workload.samples()
+            drawn = np.random.default_rng([self.workload.seed, 3]).choice(count, min(count, COMPARED), replace=False)
+            self.kept, self._compared = {}, frozenset(drawn.tolist())
+        for index in self._compared.intersection(indices):
+            self.kept[index] = self.workload.answer(outputs, index - indices.start, index)
 
     def to(self, index: int) -> Arrays:
-        """The answer to a sample."""
+        """The answer to a sample; where some are kept, to one of those."""
+        if self.kept is not None:
+            return self.kept[index]
         batch, row = divmod(index, self.batch_size)
         return self.workload.answer(self.batches[batch], row, index)
 
@@ -50,7 +79,7 @@ def difference(reference: Answers, answers: Answers) -> Difference:
     outputs of other shapes.
     """
     relative = absolute = 0.0
-    for expected, found in zip(reference.batches, answers.batches, strict=True):
+    for expected, found in zip(_rows(reference), _rows(answers), strict=True):
         if len(expected) != len(found):
             raise InvalidMeasurement(f"the engine gave {len(found)} outputs, the framework {len(expected)}")
         for one, other in zip(expected, found, strict=True):
@@ -59,6 +88,15 @@ def difference(reference: Answers, answers: Answers) -> Difference:
             apart = _apart(one, other)
             relative, absolute = max(relative, apart.relative), max(absolute, apart.absolute)
     return Difference(relative, absolute)
+
+
+def _rows(answers: Answers) -> Iterator[Arrays]:
+    """Outputs whose first axis are samples: of all of them, or of those that are kept."""
+    if answers.kept is None:
+        yield from answers.batches
+        return
+    for index in sorted(answers.kept):
+        yield tuple(output[None] for output in answers.kept[index])
 
 
 def _apart(expected: Any, found: Any) -> Difference:
@@ -88,10 +126,14 @@ def refuse_unfit(outputs: Arrays, rows: int, what: str) -> None:
 
 
 class Seen:
-    """Answers taken at random while the engine was measured, one a batch, for a comparison afterwards."""
+    """Answers taken at random while the engine was measured, one a batch, for a comparison afterwards.
 
-    def __init__(self, workload: InferenceWorkload, seed: int) -> None:
-        self.workload = workload
+    ``among`` are the samples that there is something to compare with, where these are not all.
+    """
+
+    def __init__(self, workload: InferenceWorkload, seed: int, among: Collection[int] | None = None) -> None:
+        self.workload, self.among = workload, among
+        self.most = MOST_SEEN if among is None else min(MOST_SEEN, len(among))
         self.random = np.random.default_rng([seed, 1])
         self.taken: list[tuple[int, Arrays]] = []
         self.offered = 0
@@ -102,12 +144,17 @@ class Seen:
             raise InvalidMeasurement(
                 f"the engine answered {len(outputs[0])} of the {len(indices)} samples of a batch while it was measured"
             )
-        row = int(self.random.integers(len(indices)))
+        rows: Sequence[int] = range(len(indices))
+        if self.among is not None:
+            rows = [row for row, index in enumerate(indices) if int(index) in self.among]
+        if not rows:
+            return
+        row = rows[int(self.random.integers(len(rows)))]
         self.offered += 1
         place = len(self.taken)
-        if place == MOST_SEEN:
+        if place == self.most:
             place = int(self.random.integers(self.offered))
-        if place < MOST_SEEN:
+        if place < self.most:
             answer = (int(indices[row]), self.workload.answer(outputs, row, int(indices[row])))
             self.taken[place : place + 1] = [answer]
 

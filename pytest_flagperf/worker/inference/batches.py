@@ -30,7 +30,9 @@ def edge(test: UnderTest) -> None:
 
 
 def _measure(test: UnderTest, *, latencies: bool) -> None:
-    """Samples come in another order than in the accuracy run, so that nobody has seen one of these batches before.
+    """Samples come in another order than in the accuracy run, so that no batch of several was seen before.
+
+    A single sample was, in the accuracy run: what remembers the answers to inputs is not found by this.
 
     The core is the forward pass with its inputs on the device; the whole is also the data pipeline, both copies and
     this loop.

@@ -155,28 +155,31 @@ class Flow:
         self._load(build, versions)
         reference = self._validate()
         compiled = self._compile()
-        # The engine alone is to be in memory from here on, unless it runs the model itself.
-        self.model = None
-        self.resident.restart()
-        self._warm_up(compiled)
-        answers = self._accuracy(compiled, reference)
-        del reference
-        test = UnderTest(
-            workload=self.workload,
-            compiled=compiled,
-            events=self.events,
-            config=self.plan.config,
-            batch_size=self.plan.batch_size,
-            seed=self.plan.seed,
-            directory=self.directory,
-            accuracy=answers,
-            seen=self._seen(),
-            alive=self.alive,
-        )
-        role(test)
-        found = {**test.seen.compare(answers, self.plan.precision), **self._memory(compiled)}
-        self._refuse_tf32()
-        compiled.release()
+        # Also where an answer is refused: an engine may have processes of its own, which would outlive this one.
+        try:
+            # The engine alone is to be in memory from here on, unless it runs the model itself.
+            self.model = None
+            self.resident.restart()
+            self._warm_up(compiled)
+            answers = self._accuracy(compiled, reference)
+            del reference
+            test = UnderTest(
+                workload=self.workload,
+                compiled=compiled,
+                events=self.events,
+                config=self.plan.config,
+                batch_size=self.plan.batch_size,
+                seed=self.plan.seed,
+                directory=self.directory,
+                accuracy=answers,
+                seen=self._seen(answers),
+                alive=self.alive,
+            )
+            role(test)
+            found = {**test.seen.compare(answers, self.plan.precision), **self._memory(compiled)}
+            self._refuse_tf32()
+        finally:
+            compiled.release()
         # Compilers leave hundreds of files, of which only those of a failed run tell anything.
         shutil.rmtree(self.directory / ENGINE_DIRECTORY, ignore_errors=True)
         self.events.write(perflog.FINISHED, found)
@@ -212,13 +215,19 @@ class Flow:
         compiled = registry.load(self.plan.framework, REFERENCE, self.plan.role).compile(
             self.model, self.workload, options
         )
-        for size in options.batch_sizes:
-            compiled.run(self.workload.inputs(range(size)))
-        self.events.write(perflog.VALIDATION_BEGIN, {"engine": REFERENCE, "precision": "fp32"})
-        passed = self._pass(compiled, "validation")
-        self.events.write(perflog.VALIDATION_END, {**passed.counted(), "quality": self._quality(passed.answers)})
-        compiled.release()
+        try:
+            for size in options.batch_sizes:
+                compiled.run(self.workload.inputs(range(size)))
+            self.events.write(perflog.VALIDATION_BEGIN, {"engine": REFERENCE, "precision": "fp32"})
+            passed = self._pass(compiled, "validation")
+            self.events.write(perflog.VALIDATION_END, {**passed.counted(), "quality": self._quality(passed.answers)})
+            self._ask_more(compiled)
+        finally:
+            compiled.release()
         return passed.answers
+
+    def _ask_more(self, reference: Compiled) -> None:
+        """What the reference is to answer beside the evaluation set; nobody times it."""
 
     def _compile(self) -> Compiled:
         """Export and compile, each in its events. Their silence beyond ``compile_timeout`` is a stall."""
@@ -263,11 +272,12 @@ class Flow:
     def _compared(self, reference: Answers, answers: Answers) -> dict[str, Any]:
         """How far the engine's answers are from the reference's."""
         apart = difference(reference, answers)
-        return {"output_error": apart.relative, "output_error_absolute": apart.absolute}
+        found: dict[str, Any] = {"output_error": apart.relative, "output_error_absolute": apart.absolute}
+        return found if answers.kept is None else {**found, "outputs_compared": len(answers.kept)}
 
-    def _seen(self) -> Any:
+    def _seen(self, answers: Answers) -> Any:
         """What looks at answers while the engine is measured."""
-        return Seen(self.workload, self.plan.seed)
+        return Seen(self.workload, self.plan.seed, answers.kept)
 
     def _pass(self, compiled: Compiled, what: str) -> _Pass:
         """Once over the whole evaluation set, in order."""
@@ -287,7 +297,7 @@ class Flow:
             passed.units += workload.unit_count(outputs)
             passed.answers.add(outputs)
             self.alive(what, passed.samples, count)
-        passed.whole_time = time.perf_counter() - began
+        passed.whole_time = time.perf_counter() - began - passed.answers.judging_time
         return passed
 
     def _quality(self, answers: Answers) -> dict[str, float]:

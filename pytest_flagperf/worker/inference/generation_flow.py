@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import DatasetError
 from pytest_flagperf.worker.inference.answers import Answers
 from pytest_flagperf.worker.inference.answers import difference
+from pytest_flagperf.worker.inference.engine import Compiled
 from pytest_flagperf.worker.inference.flow import Flow
 from pytest_flagperf.worker.inference.generation_accuracy import agreement
+from pytest_flagperf.worker.inference.generation_settings import repeats
+from pytest_flagperf.worker.inference.generation_settings import settings
+from pytest_flagperf.worker.inference.generation_settings import whole_numbers
 from pytest_flagperf.worker.inference.generator import Judged
 from pytest_flagperf.worker.inference.workload import Arrays
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
@@ -23,8 +28,12 @@ from pytest_flagperf.worker.inference.workload import InferenceWorkload
 class Prompts(InferenceWorkload):
     """Held-out prompts of a language model's workload: of each of ``prompt_lengths``, ``generation_prompts``.
 
-    The workload gives ``prompts(length, count)``: [count, length] int64, ``vocabulary`` and ``positions``, the longest
-    text that the model takes; its model has transformers' in ``language_model``.
+    Beyond these samples there are the prompts to measure with, which no engine reads before: none begins as another, or
+    as one of the samples, so that no cache of prefixes knows it.
+
+    The workload gives ``prompts(length, count)``: [count, length] int64, ``anywhere(length)``: such prompts one by one,
+    from places of its text at random, ``vocabulary`` and ``positions``, the longest text that the model takes; its
+    model has transformers' in ``language_model``.
     """
 
     input_names = ("prompts",)
@@ -37,7 +46,10 @@ class Prompts(InferenceWorkload):
         )
 
     def setup(self) -> None:
-        """See :class:`InferenceWorkload`. Raises ``ConfigurationError`` for lengths that the model cannot take."""
+        """See :class:`InferenceWorkload`.
+
+        Raises ``ConfigurationError`` for lengths that the model cannot take, ``DatasetError`` for too short a text.
+        """
         self.lengths = whole_numbers(self.config, "prompt_lengths")
         self.new_tokens = max(whole_numbers(self.config, "new_tokens", least=2))
         self.count = int(self.config.generation_prompts)
@@ -52,6 +64,32 @@ class Prompts(InferenceWorkload):
                 f"generation_prompts is {self.count}: a multiple of batch_size, {self.batch_size}, is wanted"
             )
         self.texts = [self.workload.prompts(length, self.count) for length in self.lengths]
+        self.fresh = self._fresh()
+
+    def _fresh(self) -> dict[int, Any]:
+        """By length, the prompts that no engine has read before: as many as are measured."""
+        wanted = settings(self.config)
+        shortest = min(self.lengths)
+        begun = {row[:shortest].tobytes() for text in self.texts for row in text}
+        found: dict[int, Any] = {}
+        for length in self.lengths:
+            count = repeats(self.config) * sum(one.batch_size for one in wanted if one.prompt_length == length)
+            rows: list[Any] = []
+            places = iter(self.workload.anywhere(length))
+            while len(rows) < count:
+                row = next(places, None)
+                if row is None:
+                    raise DatasetError(
+                        f"the held-out text is too short: {count} prompts of {length} tokens are measured, and only "
+                        f"{len(rows)} begin as none that was read before. Lower repeat or batch_sizes, or give more "
+                        "text"
+                    )
+                beginning = row[:shortest].tobytes()
+                if beginning not in begun:
+                    begun.add(beginning)
+                    rows.append(row)
+            found[length] = np.stack(rows)
+        return found
 
     def model(self) -> Any:
         """See :class:`InferenceWorkload`: the workload's."""
@@ -66,9 +104,22 @@ class Prompts(InferenceWorkload):
         start = self.lengths.index(length) * self.count
         return range(start, start + self.count)
 
+    def unseen(self, length: int) -> range:
+        """The prompts of that length that no engine has read before; their numbers follow those of the samples."""
+        start = self.samples()
+        for other, rows in self.fresh.items():
+            if other == length:
+                return range(start, start + len(rows))
+            start += len(rows)
+        raise KeyError(length)
+
     def inputs(self, indices: Sequence[int]) -> Arrays:
-        """See :class:`InferenceWorkload`; all of one length."""
+        """See :class:`InferenceWorkload`; all of one length, and all samples or all unseen."""
         places = np.asarray(indices)
+        for length, rows in self.fresh.items():
+            within = self.unseen(length)
+            if int(places[0]) in within:
+                return (rows[places - within.start],)
         (which,) = set((places // self.count).tolist())
         return (self.texts[which][places % self.count],)
 
@@ -84,9 +135,12 @@ class Prompts(InferenceWorkload):
 
 
 class SeenTokens:
-    """Continuations that were generated while the engine was measured: all of them, held against the reference's."""
+    """Continuations that were generated while the engine was measured: all of them, held against the reference's.
 
-    def __init__(self, reference: Answers, engine: str) -> None:
+    ``reference`` has its answer to each of these prompts, by their numbers.
+    """
+
+    def __init__(self, reference: Mapping[int, Judged], engine: str) -> None:
         self.reference, self.engine = reference, engine
         self.taken: list[tuple[int, Any]] = []
 
@@ -98,7 +152,7 @@ class SeenTokens:
     def compare(self, answers: Answers, precision: str) -> dict[str, Any]:
         """As MLPerf's TEST01. Raises ``InvalidMeasurement`` where others came than those of eager fp32."""
         found = agreement(
-            ((f"prompt {index}", Judged.of(self.reference.to(index)), tokens) for index, tokens in self.taken),
+            ((f"prompt {index}", self.reference[index], tokens) for index, tokens in self.taken),
             precision,
         )
         found.refuse(f"what engine {self.engine} generated while it was measured is something else")
@@ -108,12 +162,23 @@ class SeenTokens:
 class GenerationFlow(Flow):
     """As :class:`Flow`, with prompts for samples; the engine is one of those that generate."""
 
+    # The reference's answers to the prompts that are measured.
+    expected: dict[int, Judged]
+
     def _load(self, build: Callable[[], InferenceWorkload], versions: Mapping[str, str]) -> None:
         super()._load(lambda: Prompts(build()), versions)
 
-    def _validate(self) -> Answers:
-        self.reference = super()._validate()
-        return self.reference
+    def _ask_more(self, reference: Compiled) -> None:
+        self.expected = {}
+        assert isinstance(self.workload, Prompts)
+        total = sum(map(len, self.workload.fresh.values()))
+        for length in self.workload.lengths:
+            unseen = self.workload.unseen(length)
+            for start in range(0, len(unseen), self.plan.batch_size):
+                indices = unseen[start : start + self.plan.batch_size]
+                rows = zip(*reference.run(self.workload.inputs(indices)), strict=True)
+                self.expected.update((index, Judged(*row)) for index, row in zip(indices, rows, strict=True))
+                self.alive("reference of what is measured", len(self.expected), total)
 
     def _compared(self, reference: Answers, answers: Answers) -> dict[str, Any]:
         """Errors of the prompts' log-probabilities, and the share of the tokens that are the reference's."""
@@ -135,8 +200,8 @@ class GenerationFlow(Flow):
         # What is resident here says nothing of a model that is not here.
         return dict(compiled.memory()) if compiled.elsewhere else super()._memory(compiled)
 
-    def _seen(self) -> SeenTokens:
-        return SeenTokens(self.reference, self.plan.engine)
+    def _seen(self, answers: Answers) -> SeenTokens:
+        return SeenTokens(self.expected, self.plan.engine)
 
 
 def _likelihoods(answers: Answers) -> Answers:
@@ -145,12 +210,3 @@ def _likelihoods(answers: Answers) -> Answers:
     for batch in answers.batches:
         found.add((Judged.of(batch).likelihoods,))
     return found
-
-
-def whole_numbers(config: Mapping[str, Any], key: str, least: int = 1) -> list[int]:
-    """A list of numbers of the configuration. Raises ``ConfigurationError`` for anything else, and for none."""
-    given = config.get(key)
-    numbers = list(dict.fromkeys(given)) if isinstance(given, (list, tuple)) else []
-    if numbers and all(isinstance(one, int) and not isinstance(one, bool) and one >= least for one in numbers):
-        return numbers
-    raise ConfigurationError(f"{key} is {given!r}: a list of whole numbers of {least} or more is wanted")

@@ -212,10 +212,10 @@ class Bench:
     def end(self, outcome: Outcome, **more: Any) -> None:
         """INFERENCE_END with LoadGen's summary as it is, after the answers it logged were taken for a comparison.
 
-        Raises ``InvalidMeasurement`` where LoadGen calls the run invalid.
+        Raises ``InvalidMeasurement`` where LoadGen calls the run invalid, once that is written too.
         """
-        outcome.refuse()
-        self.test.seen.taken[:] = logged_answers(self._directory(), self.test.accuracy)
+        if outcome.valid:
+            self.test.seen.taken[:] = logged_answers(self._directory(), self.test.accuracy)
         self.test.events.write(
             perflog.INFERENCE_END,
             {
@@ -224,6 +224,7 @@ class Bench:
                     "directory": str(self._directory().relative_to(self.test.directory)),
                     "summary": outcome.text,
                     "errors": list(outcome.errors),
+                    "valid": outcome.valid,
                     "samples": self.answered,
                     "samples_in_memory": self.library.in_memory,
                     **self.last,
@@ -231,6 +232,7 @@ class Bench:
                 }
             },
         )
+        outcome.refuse()
 
     def _directory(self) -> Path:
         return self.test.directory / DIRECTORY / f"run{self.runs}"

@@ -133,6 +133,10 @@ def logged_answers(directory: Path, answers: Answers) -> list[tuple[int, Arrays]
         raise InvalidMeasurement(f"LoadGen's log of answers {path} cannot be read: {error}") from error
     if not found:
         raise InvalidMeasurement(f"LoadGen logged no answer in {path}: nothing shows that the fast ones were right")
+    if answers.kept is not None:
+        found = [one for one in found if one[0] in answers.kept]
+        if not found:
+            raise InvalidMeasurement(f"LoadGen logged in {path} no answer to a sample whose answer was kept")
     step = -(-len(found) // MOST_SEEN)
     return [(index, _split(data, answers.to(index), index)) for index, data in found[::step]]
 

@@ -115,6 +115,13 @@ class InferenceWorkload:
         """Quality by registered names, from the outputs of every batch over the whole evaluation set in order."""
         raise NotImplementedError
 
+    def judged(self, outputs: Arrays, indices: Sequence[int]) -> Arrays | None:
+        """Where the outputs of all batches are too large to be kept: what :meth:`quality` needs of one, and is given.
+
+        ``None`` keeps the outputs. Of those that are not kept, the answers to some samples are, to be compared.
+        """
+        return None
+
     def unit_count(self, outputs: Arrays) -> int:
         """Units of the case (images, tokens ...) in a batch's outputs: the samples, unless a model says otherwise."""
         return len(outputs[0])

@@ -93,5 +93,5 @@ def _library() -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise ConfigurationError(f"bert needs tokenizers ({error}): pip install 'pytest-flagperf[language]'") from error
+        raise ConfigurationError(f"text needs tokenizers ({error}): pip install 'pytest-flagperf[language]'") from error
     return Tokenizer

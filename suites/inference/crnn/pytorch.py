@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from pytest_flagperf.worker.ctc import character_errors
+from pytest_flagperf.worker.ctc import greedy
 from pytest_flagperf.worker.inference.pytorch import PyTorchInferenceWorkload
 
 from ...training.crnn import strings
 from ...training.crnn.pytorch import network
-from ...training.crnn.reading import errors
-from ...training.crnn.reading import texts
 from .words import Synthetic
 from .words import Words
 
 
-# What the classes of the published network stand for, after CTC's blank.
+# What the classes of the published network stand for, after CTC's blank; of digits alone the first ten of them.
 ALPHANUMERIC = string.digits + string.ascii_lowercase
 
 
@@ -34,7 +34,8 @@ class Recogniser(PyTorchInferenceWorkload):
     output_names = ("scores",)
 
     def setup(self) -> None:
-        self.alphabet = strings.ALPHABET if self.data.name == "digits" else ALPHANUMERIC
+        # The first class is the blank.
+        self.alphabet = ALPHANUMERIC[: self.config.classes - 1]
         self.images, self.labels = self._split("test")
 
     def network(self) -> nn.Module:
@@ -54,8 +55,9 @@ class Recogniser(PyTorchInferenceWorkload):
 
     def quality(self, outputs: Sequence[tuple[Any, ...]]) -> dict[str, float]:
         """Character error rate; of single words, the share that is not read right is their word error rate."""
-        read = [text for batch in outputs for text in texts(batch[0], self.alphabet)]
-        wrong, characters = errors(self.labels, read)
+        symbols = ("", *self.alphabet)
+        read = [greedy(scores, symbols) for batch in outputs for scores in batch[0]]
+        wrong, characters = character_errors(self.labels, read)
         missed = sum(one != other for one, other in zip(self.labels, read, strict=True))
         return {"cer": wrong / characters, "wer": missed / len(read)}
 

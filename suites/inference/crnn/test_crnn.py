@@ -56,6 +56,8 @@ CASE = InferenceCase(
                 "recurrent_layers": 1,
                 "classes": 11,
                 "normalized": [1, 2, 3, 4, 5, 6, 7],
+                "image_height": 32,
+                "image_width": 128,
                 "test_lines": 600,
                 # It divides the 600 lines: a compiler of static shapes works once.
                 "batch_size": 50,

@@ -12,6 +12,9 @@ from PIL import Image
 
 from pytest_flagperf.errors import DatasetError
 
+from ..resnet50.images import Synthetic as RandomImages
+from ..resnet50.images import decoded
+
 
 class Words:
     """``<split>.tsv`` of a folder: on each line the path of an image below it, a TAB, and its word.
@@ -26,6 +29,8 @@ class Words:
         self.files: list[str] = []
         self.texts: list[str] = []
         for number, line in enumerate((folder / f"{split}.tsv").read_text(encoding="utf-8").splitlines(), 1):
+            if not line.strip():
+                continue
             name, tab, text = line.partition("\t")
             if not tab:
                 raise DatasetError(f"{folder}/{split}.tsv, line {number}: no TAB between file and text: {line}")
@@ -42,22 +47,13 @@ class Words:
 
     def _decoded(self, name: str) -> Any:
         """One image [height, width] uint8."""
-        with Image.open(self.folder / name) as image:
-            return np.asarray(image.convert("L").resize(self.size, Image.Resampling.BILINEAR))
+        return np.asarray(decoded(self.folder / name, "L").resize(self.size, Image.Resampling.BILINEAR))
 
 
-class Synthetic:
-    """Random images, made once; every call gives fresh copies. There is nothing to read."""
+class Synthetic(RandomImages):
+    """There is nothing to read."""
 
     SAMPLES = 3000
-    MADE = 256
 
-    def __init__(self, config: Any, seed: int) -> None:
-        shape = (self.MADE, 1, config.image_height, config.image_width)
-        self.made = np.random.default_rng(seed).standard_normal(shape, np.float32)
-
-    def __len__(self) -> int:
-        return self.SAMPLES
-
-    def __getitem__(self, indices: Sequence[int]) -> Any:
-        return self.made[np.asarray(indices) % self.MADE]
+    def shape(self, config: Any) -> tuple[int, int, int]:
+        return 1, config.image_height, config.image_width

@@ -10,29 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch import nn
-from transformers import Wav2Vec2Config
-from transformers import Wav2Vec2ForCTC
 
+from pytest_flagperf.worker.ctc import character_errors
+from pytest_flagperf.worker.ctc import word_errors
 from pytest_flagperf.worker.inference.pytorch import PyTorchInferenceWorkload
 
 from ...training.ctc_asr.features import decoded
 from ...training.ctc_asr.pytorch import Recogniser
-from ...training.ctc_asr.rates import character_errors
-from ...training.ctc_asr.rates import word_errors
 from . import recordings
-
-
-class Wav2Vec2(Wav2Vec2ForCTC):
-    """Baevski et al. 2020, Base: waveforms [N, samples] to the scores of letters [N, frames of 20 ms, 32]."""
-
-    def __init__(self) -> None:
-        # The defaults of transformers are those of Base.
-        super().__init__(Wav2Vec2Config(attn_implementation="sdpa"))
-
-    def forward(self, waveforms: Tensor) -> Tensor:
-        return super().forward(waveforms, return_dict=True).logits
 
 
 class CtcAsr(PyTorchInferenceWorkload):
@@ -52,7 +38,11 @@ class CtcAsr(PyTorchInferenceWorkload):
         self.labels = self.source.transcripts
 
     def network(self) -> nn.Module:
-        return Recogniser(self.config) if self.config.network == "recogniser" else Wav2Vec2()
+        if self.config.network == "recogniser":
+            return Recogniser(self.config)
+        from .wav2vec2 import Wav2Vec2
+
+        return Wav2Vec2()
 
     def state(self) -> dict[str, Any]:
         """Published files have the names of an older way to normalize the weights of a convolution."""

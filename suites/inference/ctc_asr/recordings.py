@@ -55,6 +55,9 @@ class LibriSpeech:
                 self.transcripts.append(text)
         if not self.files:
             raise DatasetError(f"{folder} has no test-clean/SPEAKER/CHAPTER/*.trans.txt: unpack the archive again")
+        there = sum(1 for _ in folder.glob("test-clean/*/*/*.flac"))
+        if there != len(self.files):
+            raise DatasetError(f"{folder}/test-clean has {there:,} recordings, {len(self.files):,} are transcribed")
         self.scored: list[int] = [0] * len(self.files)
 
     def __len__(self) -> int:

@@ -21,8 +21,9 @@ CASE = InferenceCase(
             dataset="librispeech",
             weights="wav2vec2-base-960h",
             targets=[
-                # Its authors give every recording as it is; what padding all to one length costs was not measured.
-                at_most("wer", 0.036, source="3.4 % by the model's authors on test-clean without a language model"),
+                # The margin: the authors give every recording as it is, here all are padded to one length, and what
+                # that costs was not measured.
+                at_most("wer", 0.036, source="3.4 % by the model's authors on test-clean, no language model; 0.2 more"),
                 at_least("quality_ratio", 0.99, source="MLPerf Inference"),
             ],
             parameters=94_396_320,
@@ -42,8 +43,8 @@ CASE = InferenceCase(
             dataset="asterisk_prompts",
             weights="ctc-asr-prompts",
             targets=[
-                # 1.0 is what hearing nothing gives.
-                at_most("cer", 0.505, source="99 % of what the weights' training has to reach"),
+                # 1.0 is what hearing nothing gives, 0.91 always the same word.
+                at_most("cer", 0.454, source="101 % of what the weights' training has to reach"),
                 at_least("quality_ratio", 0.99, source="MLPerf Inference"),
             ],
             parameters=294_269,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from pytest_flagperf.errors import DatasetError
 
 from ...training.resnet50.imagenet import DEVIATION
 from ...training.resnet50.imagenet import MEAN
@@ -30,12 +33,21 @@ class ImageNet:
 
     def _decoded(self, path: str) -> Any:
         """One image [side, side, 3] uint8: the shorter side becomes 256/224 of the crop."""
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
+        rgb = decoded(path, "RGB")
         scale = round(self.side * 256 / 224) / min(rgb.size)
         rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.BILINEAR)
         left, top = (rgb.width - self.side) // 2, (rgb.height - self.side) // 2
         return np.asarray(rgb.crop((left, top, left + self.side, top + self.side)))
+
+
+def decoded(path: str | Path, mode: str) -> Image.Image:
+    """An image of a user's in one of Pillow's modes. Raises ``DatasetError`` that names a file that is none."""
+    try:
+        with Image.open(path) as image:
+            return image.convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # What Pillow raises for files that are missing, cut short or damaged.
+        raise DatasetError(f"image {path} cannot be read: {error}. Copy or unpack it again") from error
 
 
 class Synthetic:
@@ -45,8 +57,12 @@ class Synthetic:
     MADE = 256
 
     def __init__(self, config: Any, seed: int) -> None:
-        shape = (self.MADE, config.channels, config.image_size, config.image_size)
+        shape = (self.MADE, *self.shape(config))
         self.made = np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+    def shape(self, config: Any) -> tuple[int, int, int]:
+        """Of one image: channels, height, width."""
+        return config.channels, config.image_size, config.image_size
 
     def __len__(self) -> int:
         return self.SAMPLES

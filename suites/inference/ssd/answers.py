@@ -11,15 +11,14 @@ from ...training.ssd.boxes import detections
 from ...training.ssd.precision import listed
 
 
-def detected(outputs: Sequence[tuple[Any, ...]], images: Sequence[dict[str, Any]], defaults: Any, config: Any) -> Any:
-    """Every detection [n, 7], from the scores and offsets of all batches in the order of ``images``.
+def detected(outputs: tuple[Any, ...], images: Sequence[dict[str, Any]], defaults: Any, config: Any) -> Any:
+    """Every detection [n, 7], from the scores and offsets of a batch of ``images``.
 
     Boxes are in the pixels of the image as it is on disk. ``first_category`` of ``config`` is the category that class 0
     stands for: COCO counts from 1.
     """
     found = [np.zeros((0, 7), np.float32)]
-    said = (pair for batch in outputs for pair in zip(*batch, strict=True))
-    for image, (scores, offsets) in zip(images, said, strict=True):
+    for image, scores, offsets in zip(images, *outputs, strict=True):
         one = detections(scores, offsets, defaults, config.image_size)
         one[:, :4] *= np.tile([image["width"], image["height"]], 2) / np.float32(config.image_size)
         one[:, 4] += config.first_category

@@ -12,9 +12,12 @@ import numpy as np
 from PIL import Image
 
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.errors import DatasetError
 
 from ...training.resnet50.imagenet import DEVIATION
 from ...training.resnet50.imagenet import MEAN
+from ..resnet50.images import Synthetic as RandomImages
+from ..resnet50.images import decoded
 
 
 class Photos:
@@ -34,17 +37,25 @@ class Photos:
 
     def _decoded(self, path: Path) -> Any:
         """One image [side, side, 3] uint8."""
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR))
+        return np.asarray(decoded(path, "RGB").resize((self.side, self.side), Image.Resampling.BILINEAR))
 
 
 class Coco(Photos):
-    """The images that ``instances_val2017.json`` lists, in its order; ``annotations`` is its content."""
+    """The images that ``instances_val2017.json`` lists, in its order; ``annotations`` is its content.
+
+    Raises ``DatasetError`` where it cannot be read, or lists fewer or more images than there are.
+    """
 
     def __init__(self, folder: Path, config: Any) -> None:
         listed = folder / "annotations" / "instances_val2017.json"
-        self.annotations = json.loads(listed.read_text(encoding="utf-8"))
-        self.images = self.annotations["images"]
+        try:
+            self.annotations = json.loads(listed.read_text(encoding="utf-8"))
+            self.images = self.annotations["images"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{listed} cannot be read as COCO's annotations: {error!r}. Unpack it again") from error
+        there = sum(1 for _ in (folder / "val2017").glob("*.jpg"))
+        if there != len(self.images):
+            raise DatasetError(f"{listed} lists {len(self.images):,} images, {folder / 'val2017'} has {there:,}")
         super().__init__([folder / "val2017" / one["file_name"] for one in self.images], config)
 
 
@@ -56,21 +67,8 @@ def training_photos(folder: Path, config: Any) -> Photos:
     return Photos(files, config)
 
 
-class Synthetic:
-    """Random images, made once; every call gives fresh copies. There is nothing to detect.
-
-    They are fewer than COCO's: all answers are kept, and one has 3.3 MB.
-    """
+class Synthetic(RandomImages):
+    """There is nothing to detect."""
 
     SAMPLES = 512
     MADE = 64
-
-    def __init__(self, config: Any, seed: int) -> None:
-        shape = (self.MADE, config.channels, config.image_size, config.image_size)
-        self.made = np.random.default_rng(seed).standard_normal(shape, np.float32)
-
-    def __len__(self) -> int:
-        return self.SAMPLES
-
-    def __getitem__(self, indices: Sequence[int]) -> Any:
-        return self.made[np.asarray(indices) % self.MADE]

@@ -45,8 +45,8 @@ CASE = InferenceCase(
             dataset="digits",
             weights="unet-digits",
             targets=[
-                # 1.0 is what predicting nothing gives.
-                at_most("noise_mse", 0.0808, source="99 % of what the weights' training has to reach"),
+                # 1.0 is what predicting nothing gives, 0.081 the best prediction that is linear in the latents.
+                at_most("noise_mse", 0.0767, source="101 % of what the weights' training has to reach"),
                 at_least("quality_ratio", 0.99, source="MLPerf Inference"),
             ],
             parameters=723_364,

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..resnet50.images import ImageNet
+from ..resnet50.images import decoded
 
 
 class Squeezed(ImageNet):
@@ -19,6 +20,4 @@ class Squeezed(ImageNet):
 
     def _decoded(self, path: str) -> Any:
         """One image [side, side, 3] uint8."""
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-        return np.asarray(rgb.resize((self.side, self.side), Image.Resampling.BILINEAR))
+        return np.asarray(decoded(path, "RGB").resize((self.side, self.side), Image.Resampling.BILINEAR))

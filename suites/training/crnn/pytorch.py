@@ -11,13 +11,15 @@ from torch import Tensor
 from torch import nn
 from torch.nn import functional as F
 
+from pytest_flagperf.worker.ctc import BLANK
+from pytest_flagperf.worker.ctc import character_errors
+from pytest_flagperf.worker.ctc import greedy
 from pytest_flagperf.worker.pytorch import PyTorchWorkload
+from pytest_flagperf.worker.recipes import adamw_one_cycle
 
-from .reading import BLANK
-from .reading import errors
-from .reading import texts
 from .strings import ALPHABET
 from .strings import LONGEST
+from .strings import SYMBOLS
 from .strings import lines
 
 
@@ -95,14 +97,7 @@ class Recogniser(PyTorchWorkload):
         return network(self.config)
 
     def optimizer(self, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
-        config = self.config
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        parameters = list(model.parameters())
-        optimizer.register_step_pre_hook(lambda *_: void(nn.utils.clip_grad_norm_(parameters, config.gradient_norm)))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=self.total_steps + 1, pct_start=config.warmup_share
-        )
-        return optimizer, schedule
+        return adamw_one_cycle(model, self.config, self.total_steps + 1)
 
     def samples(self, split: str) -> int:
         return self.counts[split]
@@ -140,7 +135,7 @@ class Recogniser(PyTorchWorkload):
         wrong = characters = seen = 0
         for images, written in self.batches("test"):
             scores = model(torch.as_tensor(images).to(first.device, first.dtype)).float().cpu().numpy()
-            found = errors(written, texts(scores, ALPHABET))
+            found = character_errors(written, [greedy(one, SYMBOLS) for one in scores])
             wrong, characters, seen = wrong + found[0], characters + found[1], seen + len(written)
             self.ranks.progress("evaluation", seen * self.world_size, self.counts["test"])
         wrong, characters = self.ranks.sum([wrong, characters])
@@ -153,7 +148,3 @@ def encoded(written: list[str]) -> tuple[Any, Any]:
     for row, text in zip(classes, written, strict=True):
         row[: len(text)] = [ALPHABET.index(character) + 1 for character in text]
     return classes, np.array([len(text) for text in written])
-
-
-def void(_: Any) -> None:
-    """What a hook gives would replace the optimizer's arguments."""

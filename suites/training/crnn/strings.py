@@ -9,8 +9,9 @@ import numpy as np
 
 HEIGHT, WIDTH = 32, 128
 LONGEST = 7
-# What a class stands for; class 0 is CTC's blank.
 ALPHABET = "0123456789"
+# What a class stands for; the first is CTC's blank.
+SYMBOLS = ("", *ALPHABET)
 # Of the pixels of the lines, in 0..1.
 MEAN, DEVIATION = 0.2, 0.3
 NOISE = 0.05

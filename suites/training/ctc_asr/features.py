@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pytest_flagperf.worker.ctc import greedy
+
 
 # 25 ms every 10 ms, of recordings with 8 kHz.
 RATE = 8000
@@ -17,7 +19,6 @@ BANDS = 40
 STRIDE = 3
 LOWEST, HIGHEST = 60.0, 3900.0
 # What an output of the network stands for; the first says that there is no letter here (Graves et al. 2006: blank).
-BLANK = 0
 SYMBOLS = ("", *" 'abcdefghijklmnopqrstuvwxyz")
 
 
@@ -61,7 +62,5 @@ def letters(text: str) -> list[int]:
 
 
 def decoded(scores: Any, symbols: Sequence[str] = SYMBOLS) -> str:
-    """What scores [frames, symbols] say, greedily: the best of each frame, repetitions once, without blanks."""
-    best = scores.argmax(-1)
-    changed = np.concatenate([[True], best[1:] != best[:-1]])
-    return " ".join("".join(symbols[one] for one in best[changed]).split())
+    """What scores [frames, symbols] say, greedily, with one space between words."""
+    return " ".join(greedy(scores, symbols).split())

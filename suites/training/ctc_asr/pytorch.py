@@ -13,15 +13,16 @@ from torch import Tensor
 from torch import nn
 from torch.nn import functional as F
 
+from pytest_flagperf.worker.ctc import BLANK
+from pytest_flagperf.worker.ctc import character_errors
 from pytest_flagperf.worker.pytorch import PyTorchWorkload
+from pytest_flagperf.worker.recipes import adamw_one_cycle
 
 from .features import BANDS
-from .features import BLANK
 from .features import STRIDE
 from .features import SYMBOLS
 from .features import decoded
 from .prompts import Prompts
-from .rates import character_errors
 
 
 class Block(nn.Module):
@@ -68,14 +69,7 @@ class CtcAsr(PyTorchWorkload):
         return Recogniser(self.config)
 
     def optimizer(self, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
-        config = self.config
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        parameters = list(model.parameters())
-        optimizer.register_step_pre_hook(lambda *_: _clip(parameters, config.gradient_norm))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=self.total_steps, pct_start=config.warmup_share
-        )
-        return optimizer, schedule
+        return adamw_one_cycle(model, self.config, self.total_steps)
 
     def samples(self, split: str) -> int:
         return self.source.samples(split)
@@ -102,7 +96,3 @@ class CtcAsr(PyTorchWorkload):
         errors, letters = character_errors(said, heard)
         errors, letters = self.ranks.sum([errors, letters])
         return {"cer": errors / letters}
-
-
-def _clip(parameters: list[nn.Parameter], norm: float) -> None:
-    nn.utils.clip_grad_norm_(parameters, norm)

@@ -18,7 +18,7 @@ CASE = TrainingCase(
         "lite": Scale(
             dataset="asterisk_prompts",
             # Who hears nothing has 1.0, who always says "please" 0.91.
-            targets=[at_most("cer", 0.5, source="measured: 0.394, 0.407, 0.415 (seeds 1 to 3), and 0.085 more")],
+            targets=[at_most("cer", 0.45, source="measured: 0.394, 0.407, 0.415 (seeds 1 to 3), and 0.035 more")],
             parameters=294_269,
             config={
                 "width": 160,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch import nn
 
 from pytest_flagperf.worker.pytorch import PyTorchWorkload
+from pytest_flagperf.worker.recipes import clip_before_steps
 
 from . import text
 from .network import Llama
@@ -33,12 +34,7 @@ class LanguageModelling(PyTorchWorkload):
         rest = [p for p in model.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, config.beta2))
-        parameters = [*decayed, *rest]
-
-        def clip(*_: Any) -> None:
-            nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
-
-        optimizer.register_step_pre_hook(clip)
+        clip_before_steps(optimizer, config.gradient_norm)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, config.learning_rate, total_steps=self.total_steps, pct_start=0.1, final_div_factor=10
         )

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pytest_flagperf.worker.pytorch import PyTorchWorkload
+from pytest_flagperf.worker.recipes import adamw_one_cycle
 
 from .boxes import default_boxes
 from .boxes import detections
@@ -102,14 +103,7 @@ class Detector(PyTorchWorkload):
         return SSD(self.config).to(memory_format=torch.channels_last)
 
     def optimizer(self, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
-        config = self.config
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        parameters = list(model.parameters())
-        optimizer.register_step_pre_hook(lambda *_: void(nn.utils.clip_grad_norm_(parameters, config.gradient_norm)))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=self.total_steps + 1, pct_start=config.warmup_share
-        )
-        return optimizer, schedule
+        return adamw_one_cycle(model, self.config, self.total_steps + 1)
 
     def samples(self, split: str) -> int:
         return self.counts[split]
@@ -165,7 +159,3 @@ def hardest(each: Tensor, objects: Tensor) -> Tensor:
     background = each.detach().masked_fill(objects, 0)
     rank = background.argsort(1, descending=True).argsort(1)
     return rank < (3 * objects.sum(1, keepdim=True)).clamp(min=3)
-
-
-def void(_: Any) -> None:
-    """What a hook gives would replace the optimizer's arguments."""

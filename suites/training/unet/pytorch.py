@@ -7,14 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch import nn
 from torch.nn import functional as F
 
+from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.worker.pytorch import PyTorchWorkload
+from pytest_flagperf.worker.recipes import adamw_one_cycle
 
 from . import noise
+
+
+try:
+    from diffusers import UNet2DConditionModel
+except ImportError as error:
+    raise ConfigurationError(
+        f"the network is that of diffusers, not installed here ({error}): pip install 'pytest-flagperf[diffusion]'"
+    ) from error
 
 
 class Denoiser(UNet2DConditionModel):
@@ -62,14 +71,7 @@ class UNet(PyTorchWorkload):
         return Denoiser(self.config)
 
     def optimizer(self, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
-        config = self.config
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        parameters = list(model.parameters())
-        optimizer.register_step_pre_hook(lambda *_: _clip(parameters, config.gradient_norm))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=self.total_steps, pct_start=config.warmup_share
-        )
-        return optimizer, schedule
+        return adamw_one_cycle(model, self.config, self.total_steps)
 
     def samples(self, split: str) -> int:
         return len(np.load(self.data.path / f"{split}_labels.npy", mmap_mode="r"))
@@ -106,7 +108,3 @@ class UNet(PyTorchWorkload):
             self.ranks.progress("evaluation", round(seen) * self.world_size, total)
         errors, seen = self.ranks.sum([errors, seen])
         return {"noise_mse": errors / seen}
-
-
-def _clip(parameters: list[nn.Parameter], norm: float) -> None:
-    nn.utils.clip_grad_norm_(parameters, norm)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.worker.pytorch import PyTorchWorkload
+from pytest_flagperf.worker.recipes import adamw_one_cycle
 
 from .digits import Digits
 
@@ -69,14 +70,7 @@ class ViT(PyTorchWorkload):
         return network
 
     def optimizer(self, model: nn.Module) -> tuple[torch.optim.Optimizer, Any]:
-        config = self.config
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        parameters = list(model.parameters())
-        optimizer.register_step_pre_hook(lambda *_: void(nn.utils.clip_grad_norm_(parameters, config.gradient_norm)))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=self.total_steps + 1, pct_start=config.warmup_share
-        )
-        return optimizer, schedule
+        return adamw_one_cycle(model, self.config, self.total_steps + 1)
 
     def samples(self, split: str) -> int:
         return self.source.samples(split)
@@ -109,7 +103,3 @@ def positions(side: int, width: int) -> Tensor:
     one = torch.cat([angles.sin(), angles.cos()], 1)
     both = torch.cat([one[:, None].expand(side, side, -1), one[None].expand(side, side, -1)], -1)
     return torch.cat([torch.zeros(1, 1, width), both.reshape(1, side * side, width)], 1) * 0.5
-
-
-def void(_: Any) -> None:
-    """What a hook gives would replace the optimizer's arguments."""

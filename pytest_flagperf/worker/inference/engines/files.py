@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ _NO_PLACE = (
     *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
 )
 
+_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
 
 @contextlib.contextmanager
 def inductor_caches(directory: Path) -> Iterator[None]:
@@ -28,10 +31,14 @@ def inductor_caches(directory: Path) -> Iterator[None]:
     What ``compile_time`` is must not depend on who has compiled this before. The headers that Inductor compiles once
     for all go into the directory of temporary files whatever its cache is; so do the files of a C++ compiler, which
     stay where one is killed.
+
+    The caches stay where they are until the process ends, as the case does: compiled code comes back to them, such as
+    for a shape that it has not met. Where it fails there is none, and all is as it was before.
     """
     caches, temporary = directory / "inductor", directory / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
-    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    before = {name: os.environ.get(name) for name in (*_CACHES, "TMPDIR")}
+    default = tempfile.tempdir
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(caches)
     os.environ["TRITON_CACHE_DIR"] = str(caches / "triton")
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
@@ -40,13 +47,20 @@ def inductor_caches(directory: Path) -> Iterator[None]:
     except BaseException:
         for left in (caches, temporary):
             shutil.rmtree(left, ignore_errors=True)
+        for name in _CACHES:
+            _restore(name, before[name])
         raise
     finally:
-        tempfile.tempdir = before[1]
-        if before[0] is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before[0]
+        tempfile.tempdir = default
+        _restore("TMPDIR", before["TMPDIR"])
+
+
+def _restore(name: str, value: str | None) -> None:
+    """An environment variable, as it was before."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -55,12 +69,22 @@ def written(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
+    except Exception as error:
+        number = _number(error)
+        if number not in _NO_PLACE:
             raise
         raise ConfigurationError(
-            f"{path} cannot be written: {error.strerror}. Make room there, or name another place with --flagperf-dir"
+            f"{path} cannot be written: {os.strerror(number)}. Make room there, or name another place with "
+            "--flagperf-dir"
         ) from error
+
+
+def _number(error: Exception) -> int:
+    """Of an error of the operating system: its own, or as libraries in Rust tell it, such as safetensors; else 0."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
 
 
 @contextlib.contextmanager

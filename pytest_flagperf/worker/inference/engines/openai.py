@@ -180,10 +180,17 @@ class OpenAiGenerator(Generator):
             for _ in prompts:
                 connections.append(self.server.connection())
             with ThreadPoolExecutor(len(prompts)) as pool:
-                waiting = [
-                    pool.submit(self._streamed, connection, prompt, new_tokens, gate, began)
-                    for connection, prompt in zip(connections, prompts.tolist(), strict=True)
-                ]
+                try:
+                    waiting = [
+                        pool.submit(self._streamed, connection, prompt, new_tokens, gate, began)
+                        for connection, prompt in zip(connections, prompts.tolist(), strict=True)
+                    ]
+                except RuntimeError as error:
+                    # Those that wait for one that never comes would wait for ever.
+                    gate.abort()
+                    raise InvalidMeasurement(
+                        f"engine openai cannot send {len(prompts)} requests at once: {error}. Lower batch_sizes"
+                    ) from error
                 streams = [one.result() for one in waiting]
         finally:
             for one in connections:
@@ -206,13 +213,26 @@ class OpenAiGenerator(Generator):
             "ignore_eos": True,
             "return_token_ids": True,
         }
-        gate.wait()
-        stream, counted = Stream(began[0]), None
+        try:
+            gate.wait(self.server.patience)
+        except threading.BrokenBarrierError as error:
+            raise InvalidMeasurement(
+                f"not all requests of a batch were ready to be sent within {self.server.patience:g} s (openai_timeout)"
+            ) from error
+        stream, counted, cached = Stream(began[0]), None, 0
         with self.server.asked(connection, "POST", "/completions", body) as answer:
             for event in self.server.events(answer):
-                counted = (event.get("usage") or {}).get("completion_tokens", counted)
+                usage = event.get("usage") or {}
+                counted = usage.get("completion_tokens", counted)
+                cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or cached
                 for choice in event.get("choices", ()):
                     stream.add(self._tokens(choice))
+        if cached:
+            raise InvalidMeasurement(
+                f"the server at {self.server.url} had {cached} of a prompt's {len(prompt)} tokens in its cache, and "
+                "did not read them: start it without a cache of prefixes (vLLM: --no-enable-prefix-caching, SGLang: "
+                "--disable-radix-cache)"
+            )
         if counted is None or int(counted) != len(stream.tokens):
             raise InvalidMeasurement(
                 f"the server at {self.server.url} counts {counted} tokens in its usage, {len(stream.tokens)} came"

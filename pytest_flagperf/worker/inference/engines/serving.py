@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.worker.inference.engine import BaseEngine
 from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines.eager_generation import language_model
+from pytest_flagperf.worker.inference.engines.files import written
 from pytest_flagperf.worker.inference.generator import Generated
 from pytest_flagperf.worker.inference.generator import Generator
 
@@ -66,15 +68,35 @@ def scores(engine: str, found: Sequence[float | None], tokens: Sequence[int]) ->
 
 
 class FromFolder(BaseEngine):
-    """Reads a model from a folder in the form of transformers: ``config.json`` and safetensors, without a tokenizer."""
+    """Reads a model from a folder in the form of transformers: ``config.json`` and safetensors, without a tokenizer.
+
+    ``generator`` is what it becomes. The copy of the weights is gone once that has read them, and where anything fails:
+    it is as large as the model.
+    """
 
     precisions = tuple(TYPES)
+    generator: type[AsyncGenerator]
 
     def export(self, model: nn.Module, workload: Any, options: CompileOptions) -> Path:
         """See :class:`~pytest_flagperf.worker.inference.engine.Engine`."""
         folder = options.directory / "model"
-        language_model(model).save_pretrained(folder)
+        try:
+            with written(folder / "model.safetensors"):
+                language_model(model).save_pretrained(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return folder
+
+    def compile(self, model: Any, workload: Any, options: CompileOptions) -> AsyncGenerator:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Engine`."""
+        assert options.exported is not None
+        try:
+            return self.generator(workload, options)
+        finally:
+            # What is said of the model's sizes stays: an engine may ask for it again.
+            for weights in options.exported.glob("*.safetensors"):
+                weights.unlink()
 
 
 class AsyncGenerator(Generator):

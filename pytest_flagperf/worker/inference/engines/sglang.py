@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines.serving import TYPES
@@ -17,15 +18,9 @@ from pytest_flagperf.worker.inference.engines.serving import AsyncGenerator
 from pytest_flagperf.worker.inference.engines.serving import FromFolder
 
 
-class SgLang(FromFolder):
-    """Greedy, without its radix cache: a prompt that came before must cost as much as the first time."""
-
-    name = "sglang"
-    packages: Mapping[str, str] = {"sglang": "sglang"}
-
-    def compile(self, model: Any, workload: Any, options: CompileOptions) -> SgLangGenerator:
-        """See :class:`~pytest_flagperf.worker.inference.engine.Engine`."""
-        return SgLangGenerator(workload, options)
+# Tokens that a context has to be longer than a prompt with its continuation: SGLang refuses a request that fills it,
+# its scheduler cuts one short that leaves less than two, and it may reserve some for itself.
+SPARE = 8
 
 
 class SgLangGenerator(AsyncGenerator):
@@ -40,6 +35,12 @@ class SgLangGenerator(AsyncGenerator):
         """
 
     def __init__(self, workload: Any, options: CompileOptions) -> None:
+        context = max(workload.lengths) + workload.new_tokens + SPARE
+        if context > workload.positions:
+            raise ConfigurationError(
+                f"engine sglang needs room for {SPARE} tokens beside a prompt and its continuation: {context} of the "
+                f"model's {workload.positions}. Lower prompt_lengths or new_tokens"
+            )
         super().__init__(workload, options)
         import sglang
 
@@ -48,7 +49,7 @@ class SgLangGenerator(AsyncGenerator):
             model_path=str(self.folder),
             skip_tokenizer_init=True,
             dtype=TYPES[options.precision],
-            context_length=self.longest,
+            context_length=context,
             disable_radix_cache=True,
             **({"mem_fraction_static": float(memory)} if memory else {}),
         )
@@ -86,3 +87,11 @@ class SgLangGenerator(AsyncGenerator):
     def stop(self) -> None:
         """See :class:`~pytest_flagperf.worker.inference.engines.serving.AsyncGenerator`."""
         self.engine.shutdown()
+
+
+class SgLang(FromFolder):
+    """Greedy, without its radix cache: a prompt that came before must cost as much as the first time."""
+
+    name = "sglang"
+    packages: Mapping[str, str] = {"sglang": "sglang"}
+    generator = SgLangGenerator

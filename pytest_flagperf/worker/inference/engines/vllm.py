@@ -12,21 +12,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines.serving import TYPES
 from pytest_flagperf.worker.inference.engines.serving import AsyncGenerator
 from pytest_flagperf.worker.inference.engines.serving import FromFolder
-
-
-class Vllm(FromFolder):
-    """Greedy, without its cache of prefixes: a prompt that came before must cost as much as the first time."""
-
-    name = "vllm"
-    packages: Mapping[str, str] = {"vllm": "vllm"}
-
-    def compile(self, model: Any, workload: Any, options: CompileOptions) -> VllmGenerator:
-        """See :class:`~pytest_flagperf.worker.inference.engine.Engine`."""
-        return VllmGenerator(workload, options)
 
 
 class VllmGenerator(AsyncGenerator):
@@ -80,6 +68,14 @@ class VllmGenerator(AsyncGenerator):
     def stop(self) -> None:
         """See :class:`~pytest_flagperf.worker.inference.engines.serving.AsyncGenerator`."""
         self.engine.shutdown()
+
+
+class Vllm(FromFolder):
+    """Greedy, without its cache of prefixes: a prompt that came before must cost as much as the first time."""
+
+    name = "vllm"
+    packages: Mapping[str, str] = {"vllm": "vllm"}
+    generator = VllmGenerator
 
 
 def _of(told: Mapping[int, Any] | None, token: int) -> float | None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,6 +28,7 @@ from pytest_flagperf.evidence import comparisons
 from pytest_flagperf.evidence import recorded
 from pytest_flagperf.evidence.findings import UNREADABLE
 from pytest_flagperf.evidence.findings import Findings
+from pytest_flagperf.evidence.same_case import same_case
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import curves
 from pytest_flagperf.judging import provenance
@@ -115,7 +115,7 @@ def _round(result: Result, one: RoundResult, files: Files, findings: Findings) -
     findings.rounds += 1
     name = files.name(directory)
     document = recorded.read(directory / "case.json")
-    _same_case(result, document, f"{name}/case.json", files, findings)
+    same_case(result, document, f"{name}/case.json", files.file, findings)
     findings.same(files.file, f"round {one.round} seed", one.seed, document.get("seed"), f"{name}/case.json")
     case = recorded.case(document, result.case.kind)
     if not (directory / measured.TIMES).is_file():
@@ -219,42 +219,6 @@ def _source(metric: str, directory: str) -> str:
     if metric in _BY_TIMES:
         return f"{directory}/{measured.TIMES} and */rank*.events.jsonl"
     return f"{directory}/*/rank*.events.jsonl"
-
-
-def _same_case(result: Result, document: Mapping[str, Any], file: str, files: Files, findings: Findings) -> None:
-    """What the result says of the case, beside what the ranks were given."""
-    case = result.case
-    for key in ("id", "model", "role", "framework", "precision", "topology", "scale", "vendor"):
-        findings.same(files.file, f"case.{key}", getattr(case, key), document.get(key), file)
-    # Of before there was an open division.
-    findings.same(files.file, "case.division", case.division, document.get("division", "closed"), file)
-    findings.same(files.file, "case.devices", case.devices, document["device"].get("indices"), file)
-    findings.same(files.file, "case.stand_in", case.stand_in, document["device"].get("stand_in", ""), file)
-    # Each round has a seed of its own; the rest is the same in all of them.
-    for key in ("container", "vendor_file", "environment"):
-        findings.same(files.file, f"case.{key}", getattr(case, key), document.get(key, {}), file)
-    said = {key: setting.value for key, setting in result.configuration.items()}
-    findings.same_table(files.file, "configuration.", said, document["config"], file)
-    findings.same(files.file, "deviations", result.deviations, document["deviations"], file)
-    findings.same(files.file, "diff", result.diff, document.get("diff", ""), file)
-    data = document["dataset"]
-    for key in ("name", "checksum", "synthetic"):
-        findings.same(files.file, f"dataset.{key}", getattr(result.dataset, key), data.get(key), file)
-    if case.kind == "inference":
-        findings.same(files.file, "case.engine", case.engine, document.get("engine"), file)
-        _same_weights(result, document["weights"], file, files, findings)
-    if case.role == "convergence" or case.kind == "inference":
-        keys = ("metric", "bound", "direction", "source")
-        wanted = recorded.targets(document, case.kind)
-        asked = [{key: getattr(target, key) for key in keys} for target in wanted]
-        told = [{key: getattr(target, key) for key in keys} for target in result.targets]
-        findings.same(files.file, "targets", told, asked, file)
-
-
-def _same_weights(result: Result, given: Mapping[str, Any], file: str, files: Files, findings: Findings) -> None:
-    told = result.weights
-    for key in ("name", "origin", "checksum"):
-        findings.same(files.file, f"weights.{key}", getattr(told, key, None), given.get(key), file)
 
 
 def _same_evaluations(one: RoundResult, again: RoundResult, source: str, files: Files, findings: Findings) -> None:

@@ -14,6 +14,7 @@ CASE = InferenceCase(
     model="llama",
     title="Language modelling",
     unit="tokens",
+    precisions=("fp32", "bf16", "fp16"),
     workloads={"pytorch": "pytorch:LanguageModel"},
     scales={
         "full": Scale(

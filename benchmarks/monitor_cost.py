@@ -28,7 +28,7 @@ from pytest_flagperf.devices import monitor
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.launch.context import RankContext
 from pytest_flagperf.perflog import EventWriter
-from pytest_flagperf.result import read_lines
+from pytest_flagperf.records import read_lines
 from pytest_flagperf.worker.main import build_workload
 from pytest_flagperf.worker.pytorch import Backend
 

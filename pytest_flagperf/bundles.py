@@ -38,8 +38,8 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.evidence import recorded
 from pytest_flagperf.evidence.findings import Findings
-from pytest_flagperf.result import UNDECODABLE
-from pytest_flagperf.result import read_whole
+from pytest_flagperf.records import UNDECODABLE
+from pytest_flagperf.records import read_whole
 
 
 SCHEMA_VERSION = 1

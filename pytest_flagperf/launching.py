@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from pytest_flagperf import replay
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
 from pytest_flagperf import verdict
+from pytest_flagperf.attempt import Attempt
 from pytest_flagperf.case import ResolvedCase
 from pytest_flagperf.devices import lease as leases
 from pytest_flagperf.errors import FlagPerfError
@@ -37,7 +36,6 @@ from pytest_flagperf.judging import provenance
 from pytest_flagperf.judging import resume as resuming
 from pytest_flagperf.judging import rounds as judging
 from pytest_flagperf.measured import Measured
-from pytest_flagperf.perflog import Event
 from pytest_flagperf.provision import Data
 from pytest_flagperf.provision import Devices
 from pytest_flagperf.reports.progress import Progress
@@ -51,28 +49,6 @@ from pytest_flagperf.run import judge_rounds
 from pytest_flagperf.run import round_result
 from pytest_flagperf.session import Session
 from pytest_flagperf.session import masked
-
-
-@dataclass
-class Attempt:
-    """What has come of a case so far."""
-
-    rounds: list[results.RoundResult] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    devices: list[int] = field(default_factory=list)
-    chip: str | None = None
-    container: dict[str, str] = field(default_factory=dict)
-    guard: Callable[[Event], None] | None = None
-    # Of the code and configuration before anything ran, and of each file of the code.
-    code: str = ""
-    files: dict[Path, str] = field(default_factory=dict)
-    # Rounds before the first look: who had five of them that told nothing gets no look at one.
-    least: int = 0
-
-    def note(self, measured: Measured) -> None:
-        """Keep what a round says about itself."""
-        self.notes += [note for note in measured.notes if note not in self.notes]
-        self.chip = self.chip or measured.chip
 
 
 class Launcher:

@@ -19,6 +19,7 @@ from pytest_flagperf import children
 from pytest_flagperf import datasets
 from pytest_flagperf import overlay
 from pytest_flagperf import perflog
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import suites
 from pytest_flagperf import weights
@@ -133,7 +134,7 @@ def _train(
     host_dir = directory / "host"
     host_dir.mkdir(parents=True)
     case_file = directory / "case.json"
-    results.write_json(case_file, _document(case, data, recipe.seed, path))
+    records.write_json(case_file, _document(case, data, recipe.seed, path))
     began = time.time()
     outcome = run_job(
         JobSpec(

@@ -20,6 +20,7 @@ from pytest_flagperf import children
 from pytest_flagperf import loadgen_log
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import samples
 from pytest_flagperf.case import ResolvedCase
@@ -120,7 +121,7 @@ class Round:
         __tracebackhide__ = True
         self.container = self._container()
         case_file = self.directory / "case.json"
-        results.write_json(case_file, self._case_document())
+        records.write_json(case_file, self._case_document())
         topology = self.case.selection.topology
         watch = self.progress.watch(self.case, self.host_dir, self.number, self.of, self.guard)
         if self.session.options.monitor is not None:
@@ -133,7 +134,7 @@ class Round:
             raise _explained(failed, seen, self.session.vendor)
         ranks = [perflog.read_events(self.host_dir / f"rank{r}.events.jsonl") for r in range(topology.world_size)]
         times = metrics.JobTimes(outcome.started, outcome.ended, outcome.time_started, outcome.time_ended)
-        results.write_json(self.directory / TIMES, asdict(times))
+        records.write_json(self.directory / TIMES, asdict(times))
         return measure(self.session.vendor, self.case, ranks, times, seen)
 
     def _run(self, case_file: Path, watch: Callable[[], None]) -> JobOutcome:

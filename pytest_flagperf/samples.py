@@ -87,7 +87,7 @@ class Seen:
 
 def read(path: Path) -> Samples:
     """Read a ``monitor.jsonl``; one that is not there, or torn, gives what it holds."""
-    from pytest_flagperf.result import read_lines
+    from pytest_flagperf.records import read_lines
 
     try:
         lines = read_lines(path)

@@ -22,6 +22,7 @@ from pytest_flagperf import engines
 from pytest_flagperf import facts
 from pytest_flagperf import options
 from pytest_flagperf import overlay
+from pytest_flagperf import records
 from pytest_flagperf import replay
 from pytest_flagperf import result
 from pytest_flagperf import words
@@ -258,7 +259,7 @@ class Session:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "session.json"
         if not path.exists():
-            result.write_json(path, self._description())
+            records.write_json(path, self._description())
         return self.directory
 
     def ledger(self, event: str, **record: Any) -> None:
@@ -271,7 +272,7 @@ class Session:
 
     def _append(self, event: str, record: Mapping[str, Any], *, sync: bool) -> None:
         stamp = {"event": event, "time": time.time(), "pid": os.getpid()}
-        result.append_line(self.directory / "ledger.jsonl", {**stamp, **record}, sync=sync)
+        records.append_line(self.directory / "ledger.jsonl", {**stamp, **record}, sync=sync)
 
     def tell_elsewhere(self, case: str, test: str, offer: Offer) -> None:
         """A line in the ledger with the rounds that earlier sessions have of a test which runs again."""

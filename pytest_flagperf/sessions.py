@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.result import Result
@@ -102,7 +103,7 @@ def ledger(directory: Path) -> list[dict[str, Any]]:
     """The whole lines of the session's ledger; none where it has no ledger."""
     path = directory / LEDGER
     try:
-        return results.read_lines(path) if path.is_file() else []
+        return records.read_lines(path) if path.is_file() else []
     except OSError:
         # ``SessionFiles.problems`` says so.
         return []
@@ -171,7 +172,7 @@ def results_of(path: Path, problems: list[str]) -> Iterator[Result]:
             problems.append(str(error))
         return
     try:
-        lines = results.read_whole(path).split(b"\n")
+        lines = records.read_whole(path).split(b"\n")
     except OSError as error:
         problems.append(f"{path} cannot be read: {error}")
         return
@@ -180,7 +181,7 @@ def results_of(path: Path, problems: list[str]) -> Iterator[Result]:
     for number, line in enumerate(lines[:-1], 1):
         try:
             yield msgspec.json.decode(line, type=Result)
-        except results.UNDECODABLE as error:
+        except records.UNDECODABLE as error:
             problems.append(f"{path}, line {number} cannot be read as a result: {error}")
 
 
@@ -214,8 +215,8 @@ def _description(directory: Path, problems: list[str]) -> dict[str, Any]:
     path = directory / DESCRIPTION
     try:
         # Stricter than the standard library: it refuses a text that no file can hold, and a number that is none.
-        found = msgspec.json.decode(results.read_whole(path))
-    except (OSError, *results.UNDECODABLE) as error:
+        found = msgspec.json.decode(records.read_whole(path))
+    except (OSError, *records.UNDECODABLE) as error:
         problems.append(f"{path} cannot be read: {error}")
         return {}
     if not isinstance(found, dict):

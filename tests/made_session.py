@@ -18,6 +18,7 @@ import msgspec
 from pytest_flagperf import measured
 from pytest_flagperf import metrics
 from pytest_flagperf import perflog
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import samples
 from pytest_flagperf.case import Scale
@@ -106,7 +107,7 @@ def make(
         "time_ended": started + 100.0 * len(speeds),
         "exit_status": 0,
     }
-    results.write_json(session / "session.json", description)
+    records.write_json(session / "session.json", description)
     files = write_vendor(root / "vendors")
     known = vendors.load(files / "acme" / "vendor.toml")
     told = {"path": str(files / "acme" / "vendor.toml"), "sha256": vendor_files.digest(known)}
@@ -155,7 +156,7 @@ def _model(
         _events(directory / "host-1", case, speed, quality, begin, stack)
         identity = {"case": CASE, "round": number, "seed": number, "directory": str(directory), "pid": 1}
         ledger = session / "ledger.jsonl"
-        results.append_line(ledger, {"event": "round_start", "time": begin, **identity}, sync=False)
+        records.append_line(ledger, {"event": "round_start", "time": begin, **identity}, sync=False)
         document = recorded.read(directory / "case.json")
         ranks = [perflog.read_events(directory / "host-1" / f"rank{rank}.events.jsonl") for rank in range(2)]
         times = metrics.JobTimes(**recorded.read(directory / measured.TIMES))
@@ -164,7 +165,7 @@ def _model(
         chip = found.chip
         rounds.append(round_result(number, number, directory, begin, found, None))
         end = {"event": "round_end", "time": begin + 50, **identity, "outcome": "finished"}
-        results.append_line(ledger, end, sync=False)
+        records.append_line(ledger, end, sync=False)
     rounds = judging.drop(rounds, case.targets)
     figures, spreads = judging.of_rounds(rounds)
     judged = judge_rounds(case.targets, [figures_of(one) for one in rounds if not one.dropped])
@@ -199,10 +200,10 @@ def _round(directory: Path, case: Any, told: dict[str, str], speed: float, numbe
     one: Any = SimpleNamespace(
         session=session, case=case, seed=number, lease=lease, dataset=Data("digits"), container=None
     )
-    results.write_json(directory / "case.json", Round._case_document(one))
+    records.write_json(directory / "case.json", Round._case_document(one))
     lasted = 40.0 / speed + 7.5
     times = metrics.JobTimes(1000.0, 1000.0 + lasted, begin, begin + lasted)
-    results.write_json(directory / measured.TIMES, asdict(times))
+    records.write_json(directory / measured.TIMES, asdict(times))
     (host / "rank0.log").write_text("it ran\n", encoding="utf-8")
     _monitor(host / "monitor.jsonl", speed, begin)
 
@@ -250,7 +251,7 @@ def _operators(session: Path, vendor: vendors.Vendor, started: float) -> None:
     directory = session / "operators" / "main"
     worker = directory / "pytorch-1x1-1"
     (worker / "host-1").mkdir(parents=True)
-    results.write_json(worker / "case.json", {"framework": "pytorch", "topology": "1x1"})
+    records.write_json(worker / "case.json", {"framework": "pytorch", "topology": "1x1"})
     problems = [Gemm(sets=("train",), m=m, n=128, k=1024) for m in (1024, 2048)]
     case = OperatorCase("gemm", "GEMM", problems)
     every = resolve(

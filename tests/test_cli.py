@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pytest_flagperf import __version__
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.cli import main
 from pytest_flagperf.judging.derived import Derived
@@ -96,7 +97,7 @@ def test_show_names_the_rounds_that_never_ended(session_directory, capsys):
     ledger = session_directory / "ledger.jsonl"
     for number, event in ((1, "round_start"), (1, "round_end"), (2, "round_start")):
         record = {"event": event, "case": "linear", "round": number, "directory": f"linear/round{number}"}
-        results.append_line(ledger, record)
+        records.append_line(ledger, record)
     main(["show", str(session_directory)])
     assert capsys.readouterr().err == "started and not ended: linear round 2\n"
 

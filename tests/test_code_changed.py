@@ -14,9 +14,9 @@ import pytest
 
 from pytest_flagperf import launching
 from pytest_flagperf import sessions
+from pytest_flagperf.attempt import Attempt
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.judging import provenance
-from pytest_flagperf.launching import Attempt
 from tests.test_resume import toy
 
 

@@ -15,6 +15,7 @@ from pytest_flagperf import launching
 from pytest_flagperf import option_values
 from pytest_flagperf import options
 from pytest_flagperf import plugin
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import targets
 from pytest_flagperf import words
@@ -306,7 +307,7 @@ def test_a_report_that_nobody_may_write_is_refused_before_anything_runs(parsed, 
 
 def test_a_report_that_could_not_be_written_is_told_as_that_and_fails_the_session(pytester):
     session = pytester.mkdir("session")
-    results.write_json(session / "session.json", {"session": "session"})
+    records.write_json(session / "session.json", {"session": "session"})
     (session / "toy").mkdir()
     results.write_result(session / "toy", make_result(session))
     # The way is barred while the test runs.

@@ -16,6 +16,7 @@ from pytest_flagperf import Topology
 from pytest_flagperf import TrainingCase
 from pytest_flagperf import at_least
 from pytest_flagperf import overlay
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.case import Selection
 from pytest_flagperf.errors import RankCrashed
@@ -96,26 +97,26 @@ def test_a_result_of_a_later_version_is_refused_and_one_of_a_later_minor_version
 
 def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     path = tmp_path / "result.json"
-    results.write_atomically(path, b"old")
+    records.write_atomically(path, b"old")
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        results.write_atomically(path, b"new")
+        records.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_written_file_can_be_read_by_others(tmp_path):
-    results.write_json(tmp_path / "x.json", {"path": tmp_path})
+    records.write_json(tmp_path / "x.json", {"path": tmp_path})
     assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o644
 
 
 def _append(path: Path, writer: int, count: int) -> None:
     for number in range(count):
-        results.append_line(path, {"writer": writer, "number": number, "padding": "x" * 5000})
+        records.append_line(path, {"writer": writer, "number": number, "padding": "x" * 5000})
 
 
 def test_eight_processes_append_whole_lines_only(tmp_path, monkeypatch):
@@ -133,21 +134,21 @@ def test_eight_processes_append_whole_lines_only(tmp_path, monkeypatch):
 
 def test_a_line_torn_by_a_killed_process_spoils_no_other(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    results.append_line(path, {"number": 1})
+    records.append_line(path, {"number": 1})
     with open(path, "ab") as file:
         file.write(b'{"number": 2, "torn')
-    results.append_line(path, {"number": 3})
-    results.append_line(path, {"number": 4})
-    assert [line["number"] for line in results.read_lines(path)] == [1, 3, 4]
+    records.append_line(path, {"number": 3})
+    records.append_line(path, {"number": 4})
+    assert [line["number"] for line in records.read_lines(path)] == [1, 3, 4]
 
 
 def test_a_ledger_of_hostile_bytes_gives_its_good_lines(tmp_path):
     (tmp_path / "ledger.jsonl").write_bytes(b'\xff\xfe\n[1]\nnull\n{"number": 1}\n\x00\n')
-    assert results.read_lines(tmp_path / "ledger.jsonl") == [{"number": 1}]
+    assert records.read_lines(tmp_path / "ledger.jsonl") == [{"number": 1}]
 
 
 def test_session_json_is_completed_with_how_the_session_ended(tmp_path):
-    results.write_json(tmp_path / "session.json", {"session": "s"})
+    records.write_json(tmp_path / "session.json", {"session": "s"})
     results.finish_session(tmp_path, 1)
     document = json.loads((tmp_path / "session.json").read_text())
     assert (document["session"], document["exit_status"]) == ("s", 1)

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from pytest_flagperf import records
 from pytest_flagperf import result
 from tests.conftest import wait_for
 
@@ -348,7 +349,7 @@ def test_show_names_a_case_that_was_killed_between_two_rounds_and_none_that_ende
     ledger = tmp_path / "ledger.jsonl"
 
     def write(pid: int, event: str, case: str, **more: object) -> None:
-        result.append_line(ledger, {"event": event, "pid": pid, "case": case, **more})
+        records.append_line(ledger, {"event": event, "pid": pid, "case": case, **more})
 
     for pid, case in ((1, "ended"), (2, "between"), (3, "inside")):
         write(pid, "lease_start", case, devices=[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
 from pytest_flagperf.errors import ReplayError
@@ -35,7 +36,7 @@ def test_the_last_result_of_a_test_counts(session):
     for number in (2, 10):
         again = session / f"{CASE}~{number}"
         again.mkdir()
-        results.write_json(again / "result.json", {})
+        records.write_json(again / "result.json", {})
         verdict = {2: "missed", 10: "passed"}[number]
         document = json.loads((session / CASE / "result.json").read_bytes())
         (again / "result.json").write_text(json.dumps({**document, "verdict": verdict, "notes": [str(number)]}))
@@ -88,9 +89,9 @@ def test_what_cannot_be_read_is_told_and_keeps_nothing_else_from_being_read(sess
 
 
 def test_what_a_killed_session_left_is_a_session(tmp_path):
-    results.write_json(tmp_path / "session.json", {"session": "killed"})
+    records.write_json(tmp_path / "session.json", {"session": "killed"})
     line = {"event": "round_start", "case": "toy", "round": 1, "directory": "/x/toy/round1"}
-    results.append_line(tmp_path / "ledger.jsonl", line)
+    records.append_line(tmp_path / "ledger.jsonl", line)
     found = sessions.read(tmp_path)
     assert (found.results, found.unfinished) == ((), ("toy round 1",))
     assert sessions.ledger(tmp_path) == [line]

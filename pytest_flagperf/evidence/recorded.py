@@ -27,8 +27,8 @@ from pytest_flagperf.devices.vendor import Vendor
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.provision import Data
+from pytest_flagperf.records import read_whole
 from pytest_flagperf.result import MetricValue
-from pytest_flagperf.result import read_whole
 from pytest_flagperf.run import asked_of
 from pytest_flagperf.sessions import SessionFiles
 from pytest_flagperf.weights import FoundWeights

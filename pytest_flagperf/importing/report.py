@@ -13,8 +13,8 @@ import tabulate
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.importing.findings import NotTaken
 from pytest_flagperf.importing.plan import Plan
+from pytest_flagperf.records import write_atomically
 from pytest_flagperf.reports.progress import printable
-from pytest_flagperf.result import write_atomically
 
 
 SCHEMA_VERSION = 1

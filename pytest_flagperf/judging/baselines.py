@@ -42,7 +42,7 @@ from pytest_flagperf import sessions
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.judging import toml_writer
 from pytest_flagperf.metrics import known
-from pytest_flagperf.result import write_atomically
+from pytest_flagperf.records import write_atomically
 
 
 SCHEMA_VERSION = 1

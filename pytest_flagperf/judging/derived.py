@@ -18,10 +18,10 @@ from pytest_flagperf import references
 from pytest_flagperf import verdict
 from pytest_flagperf.case import Topology
 from pytest_flagperf.errors import ReplayError
-from pytest_flagperf.result import UNDECODABLE
+from pytest_flagperf.records import UNDECODABLE
+from pytest_flagperf.records import read_whole
+from pytest_flagperf.records import write_atomically
 from pytest_flagperf.result import Result
-from pytest_flagperf.result import read_whole
-from pytest_flagperf.result import write_atomically
 
 
 DERIVED = "derived.json"

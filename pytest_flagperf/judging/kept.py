@@ -17,8 +17,8 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging.baselines import Baseline
-from pytest_flagperf.result import UNDECODABLE
-from pytest_flagperf.result import write_atomically
+from pytest_flagperf.records import UNDECODABLE
+from pytest_flagperf.records import write_atomically
 
 
 DIRECTORY = "baselines"

@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
 from pytest_flagperf import verdict
@@ -207,7 +208,7 @@ class Resume:
             for path in sorted(source.rglob("*")):
                 if path.is_file() and not path.is_symlink() and path != offer.file:
                     _take_over(path, directory / path.relative_to(source))
-            results.write_json(directory / RESUMED, {"session": self.name, "directory": str(source)})
+            records.write_json(directory / RESUMED, {"session": self.name, "directory": str(source)})
         except OSError as error:
             raise LaunchFailed(f"{source} cannot be taken over into {directory}: {error}") from error
         return msgspec.structs.replace(

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from typing import Protocol
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.devices import lease as leases
 from pytest_flagperf.devices import visible
@@ -301,7 +302,7 @@ class Slot:
         host_dir = directory / socket.gethostname()
         host_dir.mkdir(parents=True)
         case_file = directory / "case.json"
-        results.write_json(case_file, self._case_document(one, lease))
+        records.write_json(case_file, self._case_document(one, lease))
         name = uuid.uuid4().hex
         self._monitor, self._watcher = contextlib.ExitStack(), None
         self._tail = MonitorTail(host_dir / MONITOR)

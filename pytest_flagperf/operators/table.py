@@ -15,6 +15,7 @@ from typing import Any
 import tabulate
 
 from pytest_flagperf import metrics
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import verdict
 from pytest_flagperf import words
@@ -390,5 +391,5 @@ def as_json(found: Sequence[Result]) -> dict[str, Any]:
 
 def write_files(session: Path, found: Sequence[Result]) -> None:
     """Write ``operators.csv`` and ``operators.json`` in the session's directory."""
-    results.write_atomically(session / CSV, as_csv(found).encode())
-    results.write_json(session / JSON, as_json(found))
+    records.write_atomically(session / CSV, as_csv(found).encode())
+    records.write_json(session / JSON, as_json(found))

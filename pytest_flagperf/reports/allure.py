@@ -16,6 +16,7 @@ import allure
 import msgspec
 import pytest
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.errors import ReplayError
 from pytest_flagperf.judging import gate
@@ -158,10 +159,10 @@ def finish(report: Path, session: Path, directories: Mapping[str, Path], operato
         except ReplayError:
             continue  # said in the terminal's summary already
     document = json.loads((session / "session.json").read_bytes())
-    results.write_atomically(report / "environment.properties", environment(document).encode())
-    results.write_json(report / "categories.json", CATEGORIES)
-    results.write_json(report / f"flagperf-{session.name}-perf.json", performance(found))
-    results.write_atomically(session / "allurerc.mjs", configuration(found).encode())
+    records.write_atomically(report / "environment.properties", environment(document).encode())
+    records.write_json(report / "categories.json", CATEGORIES)
+    records.write_json(report / f"flagperf-{session.name}-perf.json", performance(found))
+    records.write_atomically(session / "allurerc.mjs", configuration(found).encode())
 
 
 def environment(session: Mapping[str, object]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf import words
 from pytest_flagperf.errors import ConfigurationError
@@ -160,7 +161,7 @@ def write(output: Path, content: bytes) -> None:
     """Write a report, whole or not at all. Raises ``ConfigurationError`` that names a path which cannot be written."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        results.write_atomically(output, content)
+        records.write_atomically(output, content)
     except OSError as error:
         raise ConfigurationError(
             f"the report cannot be written to {output}: {error}. Name a file in a directory you may write to"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_flagperf import result as results
+from pytest_flagperf import records
 from pytest_flagperf.commands import verify
 from pytest_flagperf.evidence.findings import Findings
 from pytest_flagperf.judging import baselines
@@ -81,4 +81,4 @@ def kept_baseline(session: Path, baseline: baselines.Baseline) -> None:
     """Keep a baseline in a session, as its gate does."""
     path = kept.write(session, "acme", "A1", baseline)
     line = {"event": "baseline", "time": made_session.BEGIN, "pid": 1, "file": path.name}
-    results.append_line(session / "ledger.jsonl", line, sync=False)
+    records.append_line(session / "ledger.jsonl", line, sync=False)

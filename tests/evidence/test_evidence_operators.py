@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.devices import vendor as vendors
 from pytest_flagperf.evidence.operators import resolved
@@ -51,7 +52,7 @@ def answers(session: Path, *problems: int) -> None:
 
 def tell(directory: Path, **line: Any) -> None:
     stamped = {"event": "resumed", "time": made_session.BEGIN, "pid": 1, "case": "x", "rounds": [], **line}
-    results.append_line(directory / "ledger.jsonl", stamped, sync=False)
+    records.append_line(directory / "ledger.jsonl", stamped, sync=False)
 
 
 def resumes(session: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 
 from pytest_flagperf import result as results
 from pytest_flagperf import sessions
+from pytest_flagperf.attempt import Attempt
 from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging import compare
 from pytest_flagperf.judging import gathering
-from pytest_flagperf.launching import Attempt
 from pytest_flagperf.launching import refuse_changed_code
 from pytest_flagperf.operators import table
 from tests import made_session

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flagperf import records
 from pytest_flagperf import result
 from pytest_flagperf.devices import lease
 from pytest_flagperf.errors import JobTimedOut
@@ -168,7 +169,7 @@ def test_on_a_shared_device_the_lease_ends_with_the_problem_and_the_worker_stays
     ask(pool, gemm())
     assert lease.held_by("cpu", 0) == ""
     assert marked()
-    events = [line["event"] for line in result.read_lines(session.directory / "ledger.jsonl")]
+    events = [line["event"] for line in records.read_lines(session.directory / "ledger.jsonl")]
     assert events == ["lease_start", "lease_end"]
 
 
@@ -285,7 +286,7 @@ def test_workers_of_xdist_and_two_sessions_never_overlap_on_a_device(pytester, f
     held = []
     for ledger in pytester.path.rglob("ledger.jsonl"):
         starts: dict[tuple[int, str], float] = {}
-        for line in result.read_lines(ledger):
+        for line in records.read_lines(ledger):
             key = (line["pid"], line["case"])
             if line["event"] == "lease_start":
                 starts[key] = line["time"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.judging import gathering
 from pytest_flagperf.judging import kept
@@ -165,7 +166,7 @@ def write(
         "versions": {"python": "3.11.7", "torch": "2.9"},
         "command": ["pytest", "suites", "-m", "training and pytorch"],
     }
-    results.write_json(directory / "session.json", {**standard, **(description or {})})
+    records.write_json(directory / "session.json", {**standard, **(description or {})})
     lines = results.Results(directory / "operators" / "main")
     for number, one in enumerate(found, 1):
         if one.case.kind == "operator":

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pytest_flagperf import records
 from pytest_flagperf import result as results
 from pytest_flagperf.reports.inference import SCENARIOS
 from pytest_flagperf.result import CaseInfo
@@ -182,7 +183,7 @@ def write(directory: Path, found: Sequence[tuple[Result, Sequence[Line]]]) -> Pa
     """A session of these results and the events of their one round."""
     directory.mkdir(parents=True)
     described = {"session": directory.name, "time_started": 1.79e9, "time_ended": 1.79e9 + 60, "vendor": "nvidia"}
-    results.write_json(directory / "session.json", described)
+    records.write_json(directory / "session.json", described)
     for number, (one, lines) in enumerate(found, 1):
         path = f"/another/machine/session/case{number}/round1"
         moved = msgspec.structs.replace(one, rounds=[msgspec.structs.replace(one.rounds[0], directory=path)])

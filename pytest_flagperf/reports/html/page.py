@@ -21,6 +21,7 @@ from pytest_flagperf.reports.html import texts
 
 
 HERE = Path(__file__).parent
+SCRIPTS = ("charts.js", "page.js")
 _SIGNS = re.compile(r"[<>&]")
 # What of JSON would end a script, begin a comment in HTML, or a line in old JavaScript.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
@@ -36,7 +37,7 @@ def render(data: Mapping[str, Any], language: str = "both") -> str:
         ) from error
 
     found = libraries.bundled()
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    script = _script()
     first = "en" if language == "both" else language
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -86,6 +87,12 @@ def render(data: Mapping[str, Any], language: str = "both") -> str:
 def as_json(value: Any) -> str:
     """JSON that can stand in a script element whatever text is in it."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_UNSAFE)
+
+
+def _script() -> str:
+    """The page's own script, in a scope of its own."""
+    parts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def policy(scripts: list[str]) -> str:

@@ -121,6 +121,8 @@ def small_llama(path: str) -> tuple[Continue, Score]:
     from suites.training.llama.network import Llama
     from suites.training.llama.test_llama import CASE
 
+    # Requests of a batch are answered at once, each by a thread of its own.
+    torch.set_num_threads(1)
     network = Llama(CASE.scales["lite"].config).eval()
     with np.load(path) as file:
         network.load_state_dict({name: torch.from_numpy(file[name]) for name in file.files})

@@ -266,14 +266,12 @@ def test_texts_are_found_as_well_by_an_engine_as_by_pytorch(tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.pytorch
-def test_loadgen_measures_it_in_three_scenarios(tmp_path: Path):
+def test_loadgen_searches_for_the_rate_that_keeps_the_bound(tmp_path: Path):
     pytest.importorskip("mlperf_loadgen")
-    found = run(tmp_path, "bert and lite and (server or offline or single_stream)", "--framework=pytorch")
-    assert set(found) == {f"{role} onnxruntime" for role in ("server", "offline", "single_stream")}
-    assert found["server onnxruntime"]["metrics"]["latency_p90"]["value"] <= 1000
-    assert found["server onnxruntime"]["metrics"]["qps"]["value"] > 0
-    for one in found.values():
-        assert any("no MLPerf result" in note for note in one["notes"])
+    (one,) = run(tmp_path, "bert and lite and server", "--framework=pytorch").values()
+    assert one["metrics"]["latency_p90"]["value"] <= 1000
+    assert one["metrics"]["qps"]["value"] > 0
+    assert any("no MLPerf result" in note for note in one["notes"])
 
 
 @pytest.mark.slow

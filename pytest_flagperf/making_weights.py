@@ -30,14 +30,19 @@ from pytest_flagperf.datasets import FoundDataset
 from pytest_flagperf.datasets.storage import explained
 from pytest_flagperf.datasets.storage import locked
 from pytest_flagperf.datasets.storage import sync
+from pytest_flagperf.devices.vendor import Container as Described
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DatasetError
 from pytest_flagperf.errors import FlagPerfError
 from pytest_flagperf.judging import provenance
+from pytest_flagperf.launch import containers
+from pytest_flagperf.launch import runtimes
+from pytest_flagperf.launch.containers import Container
 from pytest_flagperf.launch.diagnosis import failure
 from pytest_flagperf.launch.job import JobSpec
 from pytest_flagperf.launch.job import run_job
 from pytest_flagperf.session import Session
+from pytest_flagperf.session import masked_environment
 from pytest_flagperf.weights import FoundWeights
 from pytest_flagperf.weights import WeightsSet
 
@@ -134,19 +139,23 @@ def _train(
     host_dir = directory / "host"
     host_dir.mkdir(parents=True)
     case_file = directory / "case.json"
-    records.write_json(case_file, _document(case, data, recipe.seed, path))
+    # In a container no other directory of the host can be written to.
+    written = host_dir / weights.FILE
+    records.write_json(case_file, _document(case, data, recipe.seed, written))
+    container = _container(session, case, data)
     began = time.time()
     outcome = run_job(
         JobSpec(
             engine="single",
-            python=session.python(FRAMEWORK),
+            python=session.python(FRAMEWORK) if container is None else _python_in_image(session),
             case_file=case_file,
             host_dir=host_dir,
             nproc=1,
-            env=_environment(case),
+            env=_environment(case, container),
             stall_timeout=session.options.stall_timeout,
             # A job that outlives this process keeps the lock.
             lease_fds=(lock,),
+            container=container,
         )
     )
     failed = failure(outcome, host_dir)
@@ -158,6 +167,7 @@ def _train(
     if not finished.value.get("converged"):
         targets = ", ".join(map(str, case.targets))
         raise DatasetError(f"weights {one.name}: their training ended with {told}, below its target {targets}")
+    shutil.move(written, path)
     manifest = {
         "weights": one.name,
         "sha256": weights.sha256(path),
@@ -204,8 +214,21 @@ def _document(case: ResolvedCase, data: FoundDataset, seed: int, path: Path) -> 
     }
 
 
-def _environment(case: ResolvedCase) -> dict[str, str]:
-    environment = children.without_pytest()
+def _container(session: Session, case: ResolvedCase, data: FoundDataset) -> Container | None:
+    """That of ``--container``, whose image has the framework; the training needs none of the vendor's devices."""
+    options = session.options
+    if options.container is None or options.container_runtime is None:
+        return None
+    return runtimes.prepare(options.container_runtime, options.container, Described(), (), [case.directory, data.path])
+
+
+def _python_in_image(session: Session) -> str:
+    return session.options.pythons.get(FRAMEWORK, containers.PYTHON)
+
+
+def _environment(case: ResolvedCase, container: Container | None) -> dict[str, str]:
+    ours = {name: os.environ[name] for name in masked_environment(os.environ)}
+    environment = children.without_pytest() if container is None else containers.carried(ours)
     threads = str(case.config.get("cpu_threads") or len(os.sched_getaffinity(0)))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = threads

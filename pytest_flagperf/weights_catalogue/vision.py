@@ -9,7 +9,7 @@ from pytest_flagperf.weights import WeightsSet
 SETS = (
     WeightsSet(
         "resnet50-digits",
-        "ResNet-50 of a quarter of its width, trained on 5,000 MNIST digits by this plugin's own lite training",
+        "ResNet-50 of a quarter of its width, trained on 4,000 MNIST digits by this plugin's own lite training",
         "They are made on this machine when they are first needed, which takes a minute or two.",
         recipe=Recipe("resnet50"),
     ),
@@ -22,7 +22,7 @@ SETS = (
     ),
     WeightsSet(
         "vit-digits",
-        "A Vision Transformer of 4 layers, trained on 5,000 MNIST digits by this plugin's own lite training",
+        "A Vision Transformer of 4 layers, trained on 4,000 MNIST digits by this plugin's own lite training",
         "They are made on this machine when they are first needed, which takes a minute or two.",
         recipe=Recipe("vit"),
     ),

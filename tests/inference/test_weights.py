@@ -6,18 +6,23 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pytest_flagperf import making_weights
 from pytest_flagperf import weights
+from pytest_flagperf.datasets import locate
 from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DatasetError
+from pytest_flagperf.errors import LaunchFailed
 from pytest_flagperf.judging import provenance
+from pytest_flagperf.launch.job import JobSpec
 from pytest_flagperf.weights import Package
 from pytest_flagperf.weights import WeightsSet
 from pytest_flagperf.worker.inference.workload import Weights
+from tests.conftest import SUITES
 
 
 ONE = WeightsSet("one", "A set", "Ask its owner.")
@@ -118,6 +123,47 @@ def test_the_training_that_ships_makes_the_weights_of_the_suite():
     case = making_weights.training(weights.get("resnet50-digits"))
     assert case.id == "resnet50-convergence-pytorch-fp32-1x1-lite"
     assert len(provenance.digest(case)) == 64
+
+
+def test_in_a_container_the_training_runs_in_it_too(data_root, tmp_path, monkeypatch):
+    prepared: list[tuple[object, ...]] = []
+    specs: list[JobSpec] = []
+
+    def prepare(*arguments):
+        prepared.append(arguments)
+        return "the container"
+
+    def run_job(spec):
+        specs.append(spec)
+        raise LaunchFailed("enough is known")
+
+    monkeypatch.setattr(making_weights.runtimes, "prepare", prepare)
+    monkeypatch.setattr(making_weights, "run_job", run_job)
+    monkeypatch.setenv("NCCL_DEBUG", "WARN")
+    monkeypatch.setenv("PYTHONPATH", "/of/the/host")
+    options = SimpleNamespace(
+        container="acme/torch:2",
+        container_runtime="podman",
+        pythons={"pytorch": "/opt/conda/bin/python"},
+        weights={},
+        datasets={"digits": str(locate("digits", overrides={}, data_root=data_root, say=print).path)},
+        stall_timeout=60.0,
+    )
+    session = SimpleNamespace(options=options, data_root=tmp_path / "data", open=lambda: tmp_path / "session")
+    with pytest.raises(LaunchFailed):
+        making_weights.locate(session, "resnet50-digits", print)
+    ((runtime, image, described, devices, readable),) = prepared
+    assert (runtime, image, tuple(devices)) == ("podman", "acme/torch:2", ())
+    assert not described.devices
+    assert readable == [SUITES / "training" / "resnet50", Path(options.datasets["digits"])]
+    (spec,) = specs
+    assert (spec.container, spec.python) == ("the container", "/opt/conda/bin/python")
+    assert spec.env["NCCL_DEBUG"] == "WARN"
+    assert "PYTHONPATH" not in spec.env
+    # What the job writes is where a container may write.
+    written = Path(json.loads(spec.case_file.read_text())["weights_to"])
+    assert written.parent == spec.host_dir
+    assert not list((tmp_path / "data" / "weights").iterdir())
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ TABLE = (
     Option("precision", "LIST", "Precisions to run, comma-separated (default: fp32)"),
     Option("topology", "LIST", "Topologies to run, NODESxDEVICES, comma-separated (default: 1x1)"),
     Option("scale", "LIST", "lite: minutes on two CPU cores; full: the reference dataset and target (default: lite)"),
-    Option("engine", "LIST", "Engines of inference to run, comma-separated (default: the test's own, else all of its case)"),
+    Option("engine", "LIST", "Engines of inference to run, comma-separated (default: the test's own, else the case's)"),
     Option("rounds", "N", "Rounds of each case, with different recorded seeds (default: 1)"),
     Option("dataset", "NAME=PATH", "Where a dataset is; NAME=synthetic for throughput only", many=True),
     Option("weights", "NAME=PATH", "Where a set of weights is; NAME=random for speed only", many=True),

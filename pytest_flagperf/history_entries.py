@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_flagperf import sessions
 from pytest_flagperf import verdict
+from pytest_flagperf import weights
 from pytest_flagperf.judging import gathering
 from pytest_flagperf.judging.baselines import hardware
 from pytest_flagperf.result import RESULTS
@@ -49,11 +50,12 @@ def is_kept(result: Result) -> bool:
 
 
 def variant_of(result: Result) -> str:
-    """What sets a result apart from the standard case: the open division, data that is none."""
+    """What sets a result apart from the standard case: the open division, data or weights that are none."""
     return ", ".join(
         [
             *(["open division"] if result.case.division == "open" else []),
             *(["synthetic data"] if result.dataset.synthetic else []),
+            *(["random weights"] if result.weights is not None and result.weights.origin == weights.RANDOM else []),
         ]
     )
 

@@ -134,8 +134,12 @@ def test_synthetic_data_changed_code_and_other_hardware_are_series_of_their_own(
     def opened(result: results.Result) -> results.Result:
         return msgspec.structs.replace(result, case=msgspec.structs.replace(result.case, division="open"))
 
+    def untrained(result: results.Result) -> results.Result:
+        return msgspec.structs.replace(result, weights=results.WeightsInfo(name="some", origin="random"))
+
     made_session.make(tmp_path, name="a", operators=False)
     made_session.make(tmp_path, name="b", operators=False, change=synthetic)
+    made_session.make(tmp_path, name="e", operators=False, change=untrained)
     made_session.make(tmp_path, name="c", operators=False, change=opened)
     made_session.make(tmp_path, name="d", operators=False, chip="A2")
     update(tmp_path)
@@ -143,6 +147,7 @@ def test_synthetic_data_changed_code_and_other_hardware_are_series_of_their_own(
         assert [(key.hardware, key.variant) for key in known.known()] == [
             ("A1", ""),
             ("A1", "open division"),
+            ("A1", "random weights"),
             ("A1", "synthetic data"),
             ("A2", ""),
         ]

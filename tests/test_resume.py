@@ -30,6 +30,8 @@ from pytest_flagperf.judging import resume
 from pytest_flagperf.provision import Data
 from pytest_flagperf.provision import Devices
 from pytest_flagperf.reports import html
+from pytest_flagperf.result import WeightsInfo
+from pytest_flagperf.weights import FoundWeights
 from tests.conftest import wait_for
 from tests.test_result import make
 
@@ -197,6 +199,39 @@ def test_a_result_of_other_hardware_data_or_surroundings_is_not_taken_and_what_d
     session.hardware = "EPYC"
     now = Devices(then.get("vendor", "cpu"), **{"available": (0, 1), "wanted": 2, **devices})
     found = at(session, toy(tmp_path), Here(**here), now, digits(**dataset))
+    assert (found.result is not None) == (not reason)
+    assert reason in found.reason
+
+
+def weighed(session: resume.Resume, case: ResolvedCase, weights: FoundWeights) -> resume.Offer:
+    data = replace(digits(checksum=""), weights=weights)
+    return session.case(case, provenance.digest(case), {}, 1, dataset=data)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "reason"),
+    [
+        (WeightsInfo("w", "--weights w=/a", "c0ffee"), FoundWeights("w", Path("/b"), "--weights w=/b", "c0ffee"), ""),
+        (WeightsInfo("w", "random"), FoundWeights("w"), ""),
+        (WeightsInfo("", "random"), FoundWeights(""), ""),
+        (
+            WeightsInfo("w", "random"),
+            FoundWeights("w", Path("/b"), "trained here", "c0ffee"),
+            "random weights was True, is False",
+        ),
+        (WeightsInfo("w", "trained here", "c0ffee"), FoundWeights("w"), "random weights was False, is True"),
+        (
+            WeightsInfo("w", "--weights w=/a", "c0ffee"),
+            FoundWeights("w", Path("/a"), "--weights w=/a", "decaf"),
+            "checksum of weights w was 'c0ffee', is 'decaf'",
+        ),
+        (WeightsInfo("v", "random"), FoundWeights("w"), "weights was 'v', is 'w'"),
+        (None, FoundWeights("w"), "weights was None, is 'w'"),
+    ],
+)
+def test_a_result_of_other_weights_is_not_taken_and_what_differs_is_named(earlier, tmp_path, then, now, reason):
+    session = earlier(weights=then, dataset=results.DatasetInfo("digits", synthetic=False))
+    found = weighed(session, toy(tmp_path), now)
     assert (found.result is not None) == (not reason)
     assert reason in found.reason
 

@@ -81,6 +81,7 @@ class MetricBaseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CaseBaseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a case measured, and under which conditions.
 
+    ``weights`` are of inference: the file's SHA-256, ``random``, or the training that makes them on each machine.
     ``stack`` is the software of the newest session. ``targets`` are the bounds that ended its training, and ``curve``
     the evaluations of rounds, ``<session> round <k>`` → ``epoch``, ``step`` and each quality metric, as columns.
     """
@@ -97,6 +98,7 @@ class CaseBaseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dataset: str = ""
     checksum: str = ""
     synthetic: bool = False
+    weights: str = ""
     configuration: dict[str, Any] = {}
     stack: dict[str, str] = {}
     targets: dict[str, float] = {}

@@ -43,6 +43,9 @@ TOLERANCE_OF_IMAGING = 0.025
 TOLERANCE_OF_QUALITY = 0.01
 _IMAGING = ("top1", "top5", "map", "box_ap", "mask_ap")
 
+# How the origin of weights begins that a training of ours made on the machine.
+TRAINED = "trained here"
+
 # What a result and its copies in other sessions share.
 Measurement = tuple[str, ...]
 
@@ -166,6 +169,7 @@ def of_result(result: Result, session: str, chosen: Sequence[str] = ()) -> CaseB
         dataset=result.dataset.name,
         checksum=result.dataset.checksum,
         synthetic=result.dataset.synthetic,
+        weights=weights(result),
         configuration=configuration(result),
         stack=dict(result.stack),
         targets={one.metric: one.bound for one in result.targets},
@@ -234,6 +238,20 @@ def tolerance(name: str, targets: Iterable[str] = ()) -> float:
     return TOLERANCE
 
 
+def weights(result: Result) -> str:
+    """Which weights a model of inference had: ``random``, the file's SHA-256, or the training that makes them.
+
+    A training gives other bytes on other hardware, where the same case has to compare all the same. Its origin ends
+    with the quality that it reached there.
+    """
+    found = result.weights
+    if found is None:
+        return ""
+    if found.origin.startswith(TRAINED):
+        return found.origin.partition(" (")[0]
+    return found.checksum or found.origin
+
+
 def configuration(result: Result) -> dict[str, Any]:
     """What was set, without the seed, which rounds change; of an operator the problem, the cache and the threads."""
     if result.case.kind == "operator":
@@ -273,6 +291,9 @@ def differences(stored: CaseBaseline, measured: CaseBaseline) -> list[str]:
         found.append(
             f"the checksum of dataset {stored.dataset} was {stored.checksum[:12]}…, is {measured.checksum[:12]}…"
         )
+    # A file need not say which: it had none of them, or was written by hand.
+    if stored.weights and measured.weights and stored.weights != measured.weights:
+        found.append(f"weights were {stored.weights!r}, are {measured.weights!r}")
     for what, before, after in (
         ("", stored.configuration, measured.configuration),
         ("target ", stored.targets, measured.targets),
@@ -295,7 +316,7 @@ def joined(old: CaseBaseline, new: CaseBaseline, ages: Mapping[str, str] = {}) -
     rounds = _aged({**old.curve, **new.curve}, ages)
     newest = dict(list(rounds.items())[-KEPT:])
     changed = {"stack": new.stack or old.stack, "targets": new.targets, "metric": metric, "curve": newest}
-    return msgspec.structs.replace(old, **changed)
+    return msgspec.structs.replace(old, weights=old.weights or new.weights, **changed)
 
 
 def with_samples(

@@ -1,10 +1,10 @@
 """``--resume SESSION``: valid results of an earlier session are taken, and only what it lacks is run.
 
 Every valid measurement is taken, also one that missed its target or regressed: whoever could have those alone run again
-would get the best of several. It has to be of the same code and configuration, on the same devices and data, with the
-same vendor file, environment and container. What is not decided beside its baseline is taken too, unless the new
-session grants it rounds that it has not had (``--on-inconclusive=rerun``). A result moves into the new session with the
-files of its rounds, so that this is complete, and ``resumed.json`` beside it says where it is from. Where something
+would get the best of several. It has to be of the same code and configuration, on the same devices, data and weights,
+with the same vendor file, environment and container. What is not decided beside its baseline is taken too, unless the
+new session grants it rounds that it has not had (``--on-inconclusive=rerun``). A result moves into the new session with
+the files of its rounds, so that this is complete, and ``resumed.json`` beside it says where it is from. Where something
 runs again, its earlier rounds are told.
 """
 
@@ -34,6 +34,8 @@ from pytest_flagperf.errors import Regressed
 from pytest_flagperf.judging import baselines
 from pytest_flagperf.judging.rounds import unaccounted
 from pytest_flagperf.result import Result
+from pytest_flagperf.weights import RANDOM
+from pytest_flagperf.weights import FoundWeights
 
 
 if TYPE_CHECKING:
@@ -354,7 +356,18 @@ def _other_data(recorded: Result, dataset: Data | None) -> str:
     ]
     if then.checksum or checksum:
         found.append((f"checksum of dataset {then.name}", then.checksum, checksum))
+    if dataset.weights is not None:
+        found += _other_weights(recorded.weights, dataset.weights)
     return _first_difference(found)
+
+
+def _other_weights(then: results.WeightsInfo | None, now: FoundWeights) -> list[tuple[str, Any, Any]]:
+    # Where the file lies is no part of it: the same bytes are the same weights.
+    return [
+        ("weights", then.name if then else None, now.name),
+        ("random weights", then.origin == RANDOM if then else None, now.random),
+        (f"checksum of weights {now.name}", then.checksum if then else None, now.checksum),
+    ]
 
 
 def _first_difference(pairs: Sequence[tuple[str, Any, Any]]) -> str:

@@ -16,6 +16,7 @@ from pytest_flagperf.judging import gathering
 from pytest_flagperf.judging import statistics
 from pytest_flagperf.result import ComparisonResult
 from pytest_flagperf.result import SpreadResult
+from pytest_flagperf.result import WeightsInfo
 from tests.conftest import ROOT
 from tests.judging.conftest import make_result
 from tests.judging.conftest import replaced
@@ -212,6 +213,49 @@ def test_another_configuration_is_not_comparable_but_another_seed_is():
     assert verdicts(compare.judge(seed, baseline(before))) == {"p_train": "passed"}
     (one,) = compare.judge(size, baseline(before))
     assert (one.verdict, one.reasons) == ("not comparable", ["batch_size was 64, is 128"])
+
+
+FILE = WeightsInfo("w", "--weights w=/a.npz", "a" * 64)
+MADE = WeightsInfo("w", "trained here: resnet50 lite, seed 1, on digits (top1 0.9670)", "c" * 64, {"top1": 0.967})
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "reasons"),
+    [
+        (FILE, WeightsInfo("w", "--weights w=/b.npz", "a" * 64), []),
+        (FILE, WeightsInfo("w", "--weights w=/a.npz", "b" * 64), [f"weights were {'a' * 64!r}, are {'b' * 64!r}"]),
+        (FILE, WeightsInfo("w", "random"), [f"weights were {'a' * 64!r}, are 'random'"]),
+        # The same training gives other bytes on another host.
+        (MADE, WeightsInfo("w", MADE.origin.replace("0.9670", "0.9650"), "d" * 64, {"top1": 0.965}), []),
+        (
+            MADE,
+            WeightsInfo("w", MADE.origin.replace("seed 1", "seed 2"), "c" * 64),
+            [
+                "weights were 'trained here: resnet50 lite, seed 1, on digits', "
+                "are 'trained here: resnet50 lite, seed 2, on digits'"
+            ],
+        ),
+        (MADE, FILE, [f"weights were 'trained here: resnet50 lite, seed 1, on digits', are {'a' * 64!r}"]),
+    ],
+)
+def test_inference_with_other_weights_is_not_comparable(tmp_path, then, now, reasons):
+    before = replaced(make_result({"p_train": TWENTY}), weights=then)
+    baselines.write(tmp_path / "A1.toml", baseline(before))
+    (one,) = compare.judge(replaced(before, weights=now), baselines.load(tmp_path / "A1.toml"))
+    assert one.verdict == ("not comparable" if reasons else "passed")
+    assert one.reasons == reasons
+
+
+def test_a_file_that_does_not_say_which_weights_is_still_a_baseline_and_learns_it(tmp_path):
+    before = make_result({"p_train": TWENTY})
+    baselines.write(tmp_path / "A1.toml", baseline(before))
+    assert "weights" not in (tmp_path / "A1.toml").read_text()
+    stored = baselines.load(tmp_path / "A1.toml")
+    now = replaced(before, weights=FILE)
+    assert verdicts(compare.judge(now, stored)) == {"p_train": "passed"}
+    joined = gathering.joined(stored.case[0], gathering.of_result(now, "now"))
+    assert joined.weights == FILE.checksum
+    assert gathering.joined(joined, gathering.of_result(before, "later")).weights == FILE.checksum
 
 
 def test_a_configuration_that_went_through_a_file_is_the_same(tmp_path):

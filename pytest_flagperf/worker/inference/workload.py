@@ -42,6 +42,20 @@ class Weights:
         """Whether there are none."""
         return self.path is None
 
+    def verify(self) -> None:
+        """Raises ``DatasetError`` where the file is not the one whose checksum the result tells."""
+        if self.path is None or not self.checksum:
+            return
+        try:
+            found = checksum(self.path)
+        except OSError as error:
+            raise DatasetError(f"weights {self.name}: {self.path} cannot be read: {error}") from error
+        if found != self.checksum:
+            raise DatasetError(
+                f"weights {self.name}: {self.path} changed since pytest found it: sha256 {found}, expected "
+                f"{self.checksum}. Run again with a file that nobody writes to"
+            )
+
     def arrays(self) -> dict[str, Any]:
         """Name → NumPy array, in the order of the file: of an ``.npz`` or a ``.safetensors``.
 
@@ -86,6 +100,8 @@ class InferenceWorkload:
         self.batch_size = batch_size
         self.device = device
         self.setup()
+        # Last, for what reads the weights comes next.
+        self.weights.verify()
 
     def setup(self) -> None:
         """Read what the evaluation needs, ``labels`` among it. Called once, before the model is loaded."""

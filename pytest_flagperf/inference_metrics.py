@@ -31,7 +31,7 @@ REQUIRED_OF_ROLE: Mapping[str, tuple[str, ...]] = {
 PERCENTILES = {"latency_p50": 0.5, "latency_p90": 0.9, "latency_p99": 0.99, "latency_p999": 0.999}
 
 # What a role may tell in INFERENCE_END of its own figures, beside what is computed here.
-TOLD = ("qps", "ttft", "tpot", "tokens_per_second_per_device")
+TOLD = ("ttft", "tpot", "tokens_per_second_per_device")
 
 _MIB = 2**20
 

@@ -25,8 +25,9 @@ def figures(end: Event) -> dict[str, float]:
     """Metrics of a run by LoadGen, from its INFERENCE_END; empty of one without LoadGen.
 
     Latencies in ms count from the scheduled arrival; of MultiStream they are those of queries. Offline has none: all
-    its samples arrive at once. Raises ``InvalidMeasurement`` for a run that LoadGen calls invalid, with its reasons,
-    and for a summary that is torn or missing.
+    its samples arrive at once. The estimate of early stopping is there where LoadGen made one. Raises
+    ``InvalidMeasurement`` for a run that LoadGen calls invalid, with its reasons, and for a summary that is torn or
+    missing.
     """
     told = end.value.get("loadgen")
     if told is None:
@@ -39,6 +40,9 @@ def figures(end: Event) -> dict[str, float]:
         found[RATE_METRICS[outcome.scenario]] = rate
     if outcome.scenario != "Offline":
         found |= {name: outcome.nanoseconds(key) / 1e6 for name, key in loadgen_results.LATENCIES.items()}
+    estimate = outcome.estimate()
+    if estimate is not None:
+        found["latency_early_stopping"] = estimate / 1e6
     return found
 
 

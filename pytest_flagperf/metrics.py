@@ -99,6 +99,12 @@ for _name, _unit, _better, _description in (
     ("latency_p90", "ms", "lower", "90th percentile of the latency of queries"),
     ("latency_p99", "ms", "lower", "99th percentile of the latency of queries"),
     ("latency_p999", "ms", "lower", "99.9th percentile of the latency of queries"),
+    (
+        "latency_early_stopping",
+        "ms",
+        "lower",
+        "p90 or p99 of a stream as early stopping estimates it",
+    ),
     ("qps", "queries/s", "higher", "highest rate of queries at which the bound of latency holds"),
     ("ttft", "ms", "lower", "time from a prompt to its first token"),
     ("tpot", "ms", "lower", "time for each further token"),

@@ -88,6 +88,10 @@ def agree(directory: Path, rate: tuple[str, str] | None, *, latencies: bool) -> 
         name, key = rate
         assert figures[name] == float(printed(text, key))
         expected[name] = ""
+    estimate = re.search(r"^ \* Early stopping (?:90|99)\.0th percentile estimate: (\d+)$", text, re.MULTILINE)
+    if estimate and printed(text, "Scenario").endswith("Stream"):
+        assert str(round(figures["latency_early_stopping"] * 1e6)) == estimate[1]
+        expected["latency_early_stopping"] = ""
     assert set(figures) == set(expected)
     assert printed(text, "Result is") == "VALID"
 
@@ -96,6 +100,7 @@ def test_single_stream_asks_one_sample_after_the_other(tmp_path):
     test = under_test(tmp_path)
     loadgen.single_stream(test)
     agree(tmp_path, ("p_inference_whole", "QPS w/ loadgen overhead"), latencies=True)
+    assert "Early stopping 90.0th percentile estimate" in summary(tmp_path)
     assert test.compiled.sizes == {1}
     assert test.seen.compare(test.accuracy, "fp32")["answers_compared"] > 0
 

@@ -85,6 +85,25 @@ def test_the_figures_are_those_that_loadgen_printed():
     }
 
 
+@pytest.mark.parametrize(
+    ("scenario", "printed", "figure"),
+    [
+        ("SingleStream", "90.0th percentile estimate: 28435778", 28.435778),
+        # Of so many queries LoadGen estimates the 99th percentile too.
+        ("SingleStream", "90.0th percentile estimate: 5\n * Early stopping 99.0th percentile estimate: 7", 5e-6),
+        ("MultiStream", "99.0th percentile estimate: 41716786", 41.716786),
+        ("MultiStream", "90.0th percentile estimate: 41716786", None),
+        ("Server", "99.0th percentile estimate: 41716786", None),
+    ],
+)
+def test_a_stream_is_ranked_by_the_estimate_of_early_stopping(scenario, printed, figure):
+    text = VALID.replace("Scenario : Server", f"Scenario : {scenario}").replace(
+        " * Run successful.", f" * Early stopping {printed}"
+    )
+    text = text.replace("Completed", "QPS w/ loadgen overhead : 497.31\nCompleted")
+    assert loadgen_log.figures(ended(text)).get("latency_early_stopping") == figure
+
+
 def test_a_run_without_loadgen_has_none_of_its_figures():
     assert loadgen_log.figures(Event(perflog.INFERENCE_END, {"samples": 3})) == {}
     assert loadgen_log.notes([Event(perflog.INFERENCE_END, {"samples": 3})]) == []

@@ -38,6 +38,8 @@ VALUES = (
     r"| 推理工具  | precision | bs   | byte_per_batch | e2e_time | p_val_whole | \*p_val_core | p_infer_whole "
     r"| \*p_infer_core | \*MFU     | acc         | mem        |"
 )
+FOREIGN = "model or data set is none of MLPerf's"
+OWN = DatasetInfo("text-of-mine", False, "abc", {"test": 1_000})
 HOSTILE = "a|b\n| c <img src=x onerror=1> @all [x](http://x) `q`"
 
 
@@ -125,7 +127,7 @@ def test_the_edge_is_told_in_milliseconds_and_mebibytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("role", "scenario", "ranked", "figure"),
     [
-        ("single_stream", "SingleStream", "latency_p90", "2.2 ms"),
+        ("single_stream", "SingleStream", "latency_early_stopping", "2.4 ms"),
         ("server", "Server", "qps", "497.3 queries/s"),
         ("offline", "Offline", "p_inference_whole", "20,322 samples/s"),
     ],
@@ -146,6 +148,18 @@ def test_a_run_that_was_shortened_is_no_run_by_mlperfs_rules(tmp_path: Path) -> 
     assert "shortened" in terminal.table([one])
 
 
+@pytest.mark.parametrize("role", ["single_stream", "multi_stream", "offline"])
+def test_no_scenario_of_another_model_is_one_of_mlperfs(role: str) -> None:
+    assert inferring.rules(inferred(role, metrics={})) == "MLPerf"
+    assert inferring.rules(inferred(role, metrics={}, case={"model": "my_own"})) == f"not MLPerf's: {FOREIGN}"
+
+
+def test_a_stream_of_too_few_queries_has_no_figure_to_be_ranked_by(tmp_path: Path) -> None:
+    one = inferred("single_stream", metrics={"latency_p90": 2.2})
+    (table,) = tables(rendered(inference, tmp_path, one))
+    assert (row_of(table)["ranked by"], row_of(table)["figure"]) == ("latency_early_stopping", "")
+
+
 @pytest.mark.parametrize(
     ("differs", "told"),
     [
@@ -155,7 +169,9 @@ def test_a_run_that_was_shortened_is_no_run_by_mlperfs_rules(tmp_path: Path) -> 
         ({"dataset": DatasetInfo("imagenet2012", True)}, "synthetic data"),
         ({"deviations": ["batch_size = 8 (standard case: 256)"]}, "≠ 1 from the standard case"),
         ({"case": {"scale": "lite"}}, "scale lite"),
-        ({"case": {"model": "other"}, "configuration": {"latency_bound": 15.0}}, "bound 15.0 ms"),
+        ({"case": {"model": "other"}, "configuration": {"latency_bound": 15.0}}, FOREIGN),
+        ({"case": {"model": "bert"}, "dataset": OWN, "configuration": {"latency_bound": 130.0}}, FOREIGN),
+        ({"dataset": OWN}, FOREIGN),
     ],
 )
 def test_only_the_standard_bound_data_and_weights_are_by_mlperfs_rules(differs: dict, told: str) -> None:

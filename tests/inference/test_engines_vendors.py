@@ -657,6 +657,7 @@ def ixrt_library(monkeypatch, fail=""):
 
         def execute_v2(self, addresses):
             at(addresses[0], (4, 4))[:] = 2 * at(addresses[1], (4, 4))
+            return fail != "execute"
 
     engine = types.SimpleNamespace(
         num_bindings=2,
@@ -709,6 +710,15 @@ def test_ixrt_says_what_it_could_not_do(tmp_path, monkeypatch, fail, reason):
     ixrt_library(monkeypatch, fail)
     with pytest.raises(InvalidMeasurement, match=reason):
         ixrt.built(tmp_path / "model.4.onnx")
+
+
+def test_a_batch_that_ixrt_says_it_did_not_execute_is_no_answer(tmp_path, monkeypatch, cuda):
+    from pytest_flagperf.worker.inference.engines import ixrt
+
+    ixrt_library(monkeypatch, "execute")
+    compiled = ixrt.Bound(ixrt.built(tmp_path / "model.4.onnx"), workload(), options(tmp_path))
+    with pytest.raises(InvalidMeasurement, match="ixrt could not execute a batch"):
+        compiled.run(workload().inputs(range(4)))
 
 
 # --------------------------------------------------------------------------------------------------------------- XTCL

@@ -104,7 +104,9 @@ class Bound(BaseCompiled):
 
     def execute(self) -> None:
         """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
-        self.context.execute_v2([self.held[name].data_ptr() for name in self.order])
+        # Nothing public says that it returns anything else than TensorRT 8 does, a bool, nor that it does.
+        if self.context.execute_v2([self.held[name].data_ptr() for name in self.order]) is False:
+            raise InvalidMeasurement("engine ixrt could not execute a batch: see what IxRT wrote into the rank's log")
         self.torch.cuda.synchronize(self.device)
 
     def outputs(self) -> Arrays:

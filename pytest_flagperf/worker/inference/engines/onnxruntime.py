@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pytest_flagperf.worker.inference.engine import BaseCompiled
 from pytest_flagperf.worker.inference.engine import BaseEngine
 from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines.files import read
+from pytest_flagperf.worker.inference.engines.files import size_of
 from pytest_flagperf.worker.inference.engines.files import written
 from pytest_flagperf.worker.inference.workload import Arrays
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 # Device, as PyTorch calls it → execution provider. A vendor's build brings others: ``onnxruntime_provider``.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
+# Where ONNX Runtime calls a device otherwise than PyTorch does.
+_DEVICES = {"npu": "cann"}
+_RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 MODEL, QUANTISED = "model.onnx", "model.int8.onnx"
 
 
@@ -120,8 +125,8 @@ def quantised(path: Path, workload: InferenceWorkload, options: CompileOptions, 
         _Reader(options.calibration(), workload.input_names),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        # On processors without VNNI two 8-bit products overflow their 16-bit sum; 7 bits of weights do not.
-        reduce_range=options.settings.get("reduce_range", False),
+        # 7 bits of weights do not overflow.
+        reduce_range=kind_of(options.device) == "cpu" and lacks_vnni(),
         activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
@@ -169,15 +174,20 @@ class Session(BaseCompiled):
         session.intra_op_num_threads = options.threads
         session.inter_op_num_threads = 1
         session.log_severity_level = 3
+        session.add_session_config_entry(_RECORD_PLACEMENT, "1")
         provider = (self.provider, {} if self.kind == "cpu" else {"device_id": str(self.index)})
         with read(path, self.name):
             self.session = onnxruntime.InferenceSession(str(path), session, providers=[provider])
-        # Nodes that the provider lacks go to the CPU without a word: the providers in force are read back.
         in_force = self.session.get_providers()
         if in_force[0] != self.provider:
             raise InvalidMeasurement(f"ONNX Runtime runs on {in_force[0]}, {self.provider} was asked for")
+        self.nodes = placed(self.session)
+        if self.nodes and self.provider not in self.nodes:
+            raise InvalidMeasurement(
+                f"ONNX Runtime executes no node of the model on {self.provider}, but {told(self.nodes)}"
+            )
         self.precision_asked = options.precision
-        self.size_bytes = path.stat().st_size
+        self.size_bytes = size_of(path)
         self.types = {one.name: _TYPES.get(one.type) for one in self.session.get_inputs()}
         self.binding = self.session.io_binding()
         self.names = list(workload.input_names)
@@ -198,7 +208,7 @@ class Session(BaseCompiled):
             self.binding.bind_output(output.name, self._device(), self.index)
 
     def _device(self) -> str:
-        return "cpu" if self.provider == PROVIDERS["cpu"] else self.kind
+        return "cpu" if self.provider == PROVIDERS["cpu"] else _DEVICES.get(self.kind, self.kind)
 
     def execute(self) -> None:
         """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
@@ -211,14 +221,33 @@ class Session(BaseCompiled):
         return tuple(one.astype(np.float32) if one.dtype == np.float16 else one for one in found)
 
     def precision(self) -> dict[str, Any]:
-        """The provider, and the types of the weights in the file that it executes."""
+        """The provider, how many nodes it and others execute, and the types of the weights in the file."""
         quantised = self.precision_asked == "int8"
-        return {"provider": self.provider, "weights": type_of_weights(self.path), "quantised": quantised}
+        nodes = {"nodes": self.nodes} if self.nodes else {}
+        return {"provider": self.provider, **nodes, "weights": type_of_weights(self.path), "quantised": quantised}
 
     def release(self) -> None:
         """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
         self.held = []
         self.binding = self.session = None
+
+
+def placed(session: Any) -> dict[str, int]:
+    """Provider → nodes of the graph that it executes: what a provider lacks goes to the CPU without a word.
+
+    Empty where ONNX Runtime does not tell, as releases before 1.24 do not.
+    """
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    found: dict[str, int] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found[part.ep_name] = found.get(part.ep_name, 0) + len(part.get_nodes())
+    return found
+
+
+def told(nodes: Mapping[str, int]) -> str:
+    """``122 on CPUExecutionProvider``."""
+    return ", ".join(f"{count} on {provider}" for provider, count in nodes.items())
 
 
 def type_of_weights(path: Path) -> str:
@@ -231,6 +260,15 @@ def type_of_weights(path: Path) -> str:
         size = int(np.prod(one.dims)) if one.dims else 1
         counted[kinds.Name(one.data_type)] = counted.get(kinds.Name(one.data_type), 0) + size
     return max(counted, key=lambda name: counted[name]).lower() if counted else ""
+
+
+def lacks_vnni() -> bool:
+    """Whether this is an x86 processor that sums products of 8 bits in 16, where they may overflow."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return platform.machine() == "x86_64" and "vnni" not in flags
 
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}

@@ -21,6 +21,7 @@ from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines import onnxruntime
 from pytest_flagperf.worker.inference.engines.by_size import is_static
 from pytest_flagperf.worker.inference.engines.files import read
+from pytest_flagperf.worker.inference.engines.files import size_of
 from pytest_flagperf.worker.inference.workload import Arrays
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
@@ -142,8 +143,7 @@ class Requested(BaseCompiled):
         if in_force != wanted:
             raise PrecisionUnavailable(f"OpenVINO computes in {in_force} on this {device}, {wanted} was asked for")
         self.request = self.compiled.create_infer_request()
-        files = exported.iterdir() if exported.is_dir() else [exported]
-        self.size_bytes = sum(one.stat().st_size for one in files)
+        self.size_bytes = size_of(exported)
         self.held: list[Any] = []
 
     def _hint(self) -> str:

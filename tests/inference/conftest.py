@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,21 @@ def run(pytester: pytest.Pytester, perceptron: Path) -> Callable[..., tuple[pyte
         return done, {one["case"]["engine"]: one for one in found}
 
     return run
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What TensorRT needs of a device, on the host."""
+    import torch
+
+    free = [8 * 2**30]
+
+    def mem_get_info(device: object) -> tuple[int, int]:
+        free[0] -= 2**30
+        return free[0], 16 * 2**30
+
+    stream = types.SimpleNamespace(cuda_stream=7, synchronize=lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)

@@ -87,6 +87,17 @@ def _number(error: Exception) -> int:
     return int(told[1]) if told else 0
 
 
+def size_of(path: Path) -> int:
+    """Bytes of an exported model: of the file and of the weights that an exporter put beside it, or of a directory.
+
+    ONNX holds 2 GiB at most; the weights of a larger model are in ``<name>.data``.
+    """
+    if path.is_dir():
+        return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    beside = path.with_name(path.name + ".data")
+    return sum(one.stat().st_size for one in (path, beside) if one.is_file())
+
+
 @contextlib.contextmanager
 def read(path: Path, engine: str) -> Iterator[None]:
     """Raises ``InvalidMeasurement`` that names the file where the engine cannot make anything of it."""

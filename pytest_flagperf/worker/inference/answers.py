@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pytest_flagperf.errors import InvalidMeasurement
+from pytest_flagperf.worker.inference import memory
 from pytest_flagperf.worker.inference.workload import Arrays
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
@@ -43,7 +44,7 @@ class Answers:
         first = len(self.batches) * self.batch_size
         indices = range(first, first + len(outputs[0]))
         judged = self.workload.judged(outputs, indices)
-        self.batches.append(outputs if judged is None else judged)
+        self.batches.append(_owned(outputs if judged is None else judged))
         if judged is not None:
             self._keep(outputs, indices)
         self.judging_time += time.perf_counter() - began
@@ -56,12 +57,22 @@ class Answers:
         for index in self._compared.intersection(indices):
             self.kept[index] = self.workload.answer(outputs, index - indices.start, index)
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return memory.size([self.batches, self.kept or {}])
+
     def to(self, index: int) -> Arrays:
         """The answer to a sample; where some are kept, to one of those."""
         if self.kept is not None:
             return self.kept[index]
         batch, row = divmod(index, self.batch_size)
         return self.workload.answer(self.batches[batch], row, index)
+
+
+def _owned(arrays: Arrays) -> Arrays:
+    """A view would keep alive all that it is one of, such as a framework's tensor, whose size nobody here knows."""
+    return tuple(np.array(one) if getattr(one, "base", None) is not None else one for one in arrays)
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,11 @@ class Seen:
         if place < self.most:
             answer = (int(indices[row]), self.workload.answer(outputs, row, int(indices[row])))
             self.taken[place : place + 1] = [answer]
+
+    @property
+    def held(self) -> int:
+        """Bytes that were taken into memory while the engine was measured; LoadGen's log is read afterwards."""
+        return memory.size(self.taken) if self.offered else 0
 
     def compare(self, answers: Answers, precision: str) -> dict[str, Any]:
         """Hold what was seen against the answers of the accuracy run (as MLPerf's TEST01 does).

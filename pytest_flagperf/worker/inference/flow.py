@@ -7,7 +7,6 @@ of the engine → performance of the role → FINISHED. Every step writes events
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import PrecisionUnavailable
 from pytest_flagperf.perflog import EventWriter
 from pytest_flagperf.worker import tf32
+from pytest_flagperf.worker.inference import leftovers
 from pytest_flagperf.worker.inference import memory
 from pytest_flagperf.worker.inference import registry
 from pytest_flagperf.worker.inference import scenarios
@@ -34,6 +34,7 @@ from pytest_flagperf.worker.inference.answers import refuse_unfit
 from pytest_flagperf.worker.inference.engine import Compiled
 from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engine import Engine
+from pytest_flagperf.worker.inference.engines.files import size_of
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
 
@@ -153,13 +154,22 @@ class Flow:
     def run(self, build: Callable[[], InferenceWorkload], role: Role, versions: Mapping[str, str]) -> None:
         """Everything, in order. ``build`` makes the workload."""
         self._load(build, versions)
+        try:
+            found = self._measured(role)
+        except BaseException:
+            leftovers.keep_small(self.directory / ENGINE_DIRECTORY)
+            raise
+        leftovers.remove(self.directory / ENGINE_DIRECTORY)
+        self.events.write(perflog.FINISHED, found)
+
+    def _measured(self, role: Role) -> dict[str, Any]:
+        """What FINISHED is to say."""
         reference = self._validate()
         compiled = self._compile()
         # Also where an answer is refused: an engine may have processes of its own, which would outlive this one.
         try:
             # The engine alone is to be in memory from here on, unless it runs the model itself.
             self.model = None
-            self.resident.restart()
             self._warm_up(compiled)
             answers = self._accuracy(compiled, reference)
             del reference
@@ -175,14 +185,18 @@ class Flow:
                 seen=self._seen(answers),
                 alive=self.alive,
             )
+            self.resident.restart()
+            self.resident.exclude(answers.held)
             role(test)
-            found = {**test.seen.compare(answers, self.plan.precision), **self._memory(compiled)}
+            # An engine does the same batch after batch: at its peak, all of these were there. Tokens are few.
+            self.resident.exclude(test.seen.held if isinstance(test.seen, Seen) else 0)
+            # Before the comparison, which takes memory of its own.
+            found = self._memory(compiled)
+            found = {**test.seen.compare(answers, self.plan.precision), **found}
             self._refuse_tf32()
         finally:
             compiled.release()
-        # Compilers leave hundreds of files, of which only those of a failed run tell anything.
-        shutil.rmtree(self.directory / ENGINE_DIRECTORY, ignore_errors=True)
-        self.events.write(perflog.FINISHED, found)
+        return found
 
     def alive(self, what: str, done: int, total: int) -> None:
         """A PROGRESS event, at most one a ``LOG_INTERVAL``: a silent rank counts as stalled."""
@@ -236,7 +250,7 @@ class Flow:
         self.events.write(perflog.EXPORT_BEGIN, {"engine": self.plan.engine})
         with self._within_limit("exporting"), self.resident.excluded():
             exported = self.engine.export(self.model, self.workload, options)
-        size = {"bytes": exported.stat().st_size} if exported is not None and exported.is_file() else {}
+        size = {"bytes": size_of(exported)} if exported is not None else {}
         self.events.write(perflog.EXPORT_END, {"path": str(exported) if exported else None, **size})
         self.events.write(perflog.COMPILE_BEGIN, {"engine": self.plan.engine})
         with self._within_limit("compiling"):

@@ -7,8 +7,10 @@ import ctypes
 import gc
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 _STATUS = Path("/proc/self/status")
@@ -16,6 +18,7 @@ _CLEAR = Path("/proc/self/clear_refs")
 # See proc_pid_clear_refs(5): the peak becomes what is resident now.
 _RESET_PEAK = "5"
 _GIB = 2**30
+RESTARTED = "end of the accuracy run"
 
 
 def resident() -> int:
@@ -28,6 +31,14 @@ def total() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
 
 
+def size(value: Any) -> int:
+    """Bytes of what is in tuples, lists and dictionaries, and of these; an array has to own its numbers."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    inside = sum(map(size, value)) if isinstance(value, (tuple, list)) else 0
+    return sys.getsizeof(value) + inside
+
+
 class Resident:
     """Made before the model is loaded; :meth:`restart` when what came before the measurement has been given back."""
 
@@ -37,13 +48,18 @@ class Resident:
         self.since = "start of the process"
 
     def restart(self) -> None:
-        """Forget the peak so far: that of the reference, the export and the compiler."""
+        """Forget the peak so far: that of the reference, the export, the compiler and the comparison of answers."""
         give_back()
         try:
             _CLEAR.write_text(_RESET_PEAK)
         except OSError:
             return  # some containers forbid it: then the peak is that of the whole process, and `since` says so
-        self.since = "end of the compilation"
+        self.since = RESTARTED
+
+    def exclude(self, count: int) -> None:
+        """Bytes of the harness's own that are part of a peak since :meth:`restart` do not count."""
+        if self.since == RESTARTED:
+            self.idle += count
 
     @contextlib.contextmanager
     def excluded(self) -> Iterator[None]:

@@ -13,8 +13,11 @@ from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines.by_size import BySize
 from pytest_flagperf.worker.inference.engines.by_size import is_static
 from pytest_flagperf.worker.inference.engines.eager import TYPES
-from pytest_flagperf.worker.inference.engines.eager import Eagerly
+from pytest_flagperf.worker.inference.engines.eager import Loaded
+from pytest_flagperf.worker.inference.engines.eager import free_and_total
+from pytest_flagperf.worker.inference.engines.eager import give_back
 from pytest_flagperf.worker.inference.engines.eager import in_precision
+from pytest_flagperf.worker.inference.engines.eager import kinds_of
 from pytest_flagperf.worker.inference.engines.files import inductor_caches
 from pytest_flagperf.worker.inference.engines.files import read
 from pytest_flagperf.worker.inference.engines.files import written
@@ -57,13 +60,19 @@ class AotInductor(BaseEngine):
 
     def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Compiled:
         """See :class:`~pytest_flagperf.worker.inference.engine.Engine`: a package for each exported program."""
+        import torch
+
         assert options.exported is not None
         folder = options.exported
+        device = torch.device(options.device)
+        # The export has had the model on the device.
+        give_back(device)
+        before = free_and_total(device)
         sizes = _sizes(workload, options)
         with inductor_caches(options.directory):
             if sizes == (ANY,):
-                return Packaged(_program(folder, ANY), options)
-            return BySize(self.name, sizes, lambda size: Packaged(_program(folder, size), options))
+                return packaged(_program(folder, ANY), before, options)
+            return BySize(self.name, sizes, lambda size: packaged(_program(folder, size), before, options))
 
 
 def _sizes(workload: InferenceWorkload, options: CompileOptions) -> tuple[int, ...]:
@@ -91,27 +100,22 @@ def _tensor(array: Any, options: CompileOptions) -> Any:
     return tensor.to(options.device, kind)
 
 
-class Packaged(Eagerly):
-    """An exported program, compiled to a package and loaded from there."""
+def packaged(program: Path, before: tuple[int, int] | None, options: CompileOptions) -> Loaded:
+    """An exported program, compiled to a package and loaded from there; the package takes its weights' memory itself.
 
-    def __init__(self, program: Path, options: CompileOptions) -> None:
-        import torch
+    ``before`` is :func:`free_and_total` of when none was loaded.
+    """
+    import torch
 
-        with read(program, "aotinductor"):
-            loaded = torch.export.load(program)
-        # Parameters are part of the package: what this program has is what is compiled.
-        self.kinds = sorted({str(one.dtype) for one in loaded.parameters()})
-        path = torch._inductor.aoti_compile_and_package(loaded, package_path=str(program.with_suffix(".package.pt2")))
-        self.torch, self.device = torch, torch.device(options.device)
-        index = -1 if self.device.type == "cpu" else self.device.index or 0
-        self.call = torch._inductor.aoti_load_package(path, device_index=index)
-        self.model = None
-        self.type = getattr(torch, TYPES[options.precision])
-        self.size_bytes = Path(path).stat().st_size
-        self.arguments, self.results = (), ()
-
-    def precision(self) -> dict[str, Any]:
-        """The types of the program's parameters, and of what the last forward pass gave."""
-        results = self.results if isinstance(self.results, (tuple, list)) else (self.results,)
-        outputs = sorted({str(one.dtype) for one in results})
-        return {"parameters": ", ".join(self.kinds), "outputs": ", ".join(outputs), "cast": "the whole model"}
+    with read(program, "aotinductor"):
+        exported = torch.export.load(program)
+    # Parameters are part of the package: what this program has is what is compiled.
+    kinds = kinds_of(exported)
+    path = torch._inductor.aoti_compile_and_package(exported, package_path=str(program.with_suffix(".package.pt2")))
+    device = torch.device(options.device)
+    # The program has had the parameters on the device once more.
+    del exported
+    give_back(device)
+    index = -1 if device.type == "cpu" else device.index or 0
+    call = torch._inductor.aoti_load_package(path, device_index=index)
+    return Loaded(call, kinds, Path(path).stat().st_size, before, options)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -33,7 +35,9 @@ class Eager(BaseEngine):
     def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Eagerly:
         """See :class:`~pytest_flagperf.worker.inference.engine.Engine`; nothing is compiled."""
         placed = in_precision(model, options)
-        return Eagerly(placed, placed, options)
+        compiled = Eagerly(placed, placed, options)
+        compiled.forget_peak()
+        return compiled
 
 
 def in_precision(model: nn.Module, options: CompileOptions) -> nn.Module:
@@ -89,18 +93,80 @@ class Eagerly(BaseCompiled):
         """What PyTorch's allocator reserved at most."""
         if self.device.type == "cpu":
             return {}
-        accelerator = self.torch.accelerator
-        found = {"memory_peak": accelerator.max_memory_reserved(self.device) / 2**30}
-        get_info = getattr(accelerator, "get_memory_info", None)
-        return {**found, **({"memory_total": get_info(self.device)[1] / 2**30} if get_info else {})}
+        found = {"memory_peak": self.torch.accelerator.max_memory_reserved(self.device) / 2**30}
+        told = free_and_total(self.device)
+        return found if told is None else {**found, "memory_total": told[1] / 2**30}
+
+    def forget_peak(self) -> None:
+        """The peak of memory counts from here on: what compiled before was PyTorch itself, by the same allocator."""
+        if self.device.type != "cpu":
+            give_back(self.device)
+            self.torch.accelerator.reset_peak_memory_stats(self.device)
 
     def release(self) -> None:
         """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
         self.model = self.call = None
         self.arguments, self.results = (), ()
-        if self.device.type != "cpu":
-            self.torch.accelerator.empty_cache()
-            self.torch.accelerator.reset_peak_memory_stats(self.device)
+        self.forget_peak()
+
+
+class Loaded(Eagerly):
+    """Executes code that takes memory from the device itself, of which PyTorch's allocator knows nothing.
+
+    ``before`` is :func:`free_and_total` of when nothing of it was there. ``kinds`` are the types of the parameters that
+    were compiled.
+    """
+
+    def __init__(
+        self, call: Any, kinds: Sequence[str], size_bytes: int, before: tuple[int, int] | None, options: CompileOptions
+    ) -> None:
+        import torch
+
+        self.torch, self.device = torch, torch.device(options.device)
+        self.model, self.call = None, call
+        self.type = getattr(torch, TYPES[options.precision])
+        self.kinds, self.size_bytes, self.before = kinds, size_bytes, before
+        self.arguments, self.results = (), ()
+
+    def precision(self) -> dict[str, Any]:
+        """The types of the parameters that were compiled, and of what the last forward pass gave."""
+        results = self.results if isinstance(self.results, (tuple, list)) else (self.results,)
+        outputs = sorted({str(one.dtype) for one in results})
+        return {"parameters": ", ".join(self.kinds), "outputs": ", ".join(outputs), "cast": "the whole model"}
+
+    def memory(self) -> dict[str, float]:
+        """What is less free on the device than before: of its peak, PyTorch's allocator keeps all."""
+        now = free_and_total(self.device)
+        if self.before is None or now is None:
+            return {}
+        return {"memory_peak": max(0, self.before[0] - now[0]) / 2**30, "memory_total": now[1] / 2**30}
+
+
+def kinds_of(model: Any) -> list[str]:
+    """The types of its parameters."""
+    return sorted({str(one.dtype) for one in model.parameters()})
+
+
+def give_back(device: torch.device) -> None:
+    """What PyTorch's allocator keeps for later: to the device."""
+    import torch
+
+    if device.type != "cpu":
+        gc.collect()
+        torch.accelerator.empty_cache()
+
+
+def free_and_total(device: torch.device) -> tuple[int, int] | None:
+    """Bytes of the device's memory; ``None`` for a CPU, and where PyTorch does not tell."""
+    import torch
+
+    told = getattr(torch.accelerator, "get_memory_info", None)
+    if told is None and device.type == "cuda":
+        told = torch.cuda.mem_get_info
+    if told is None or device.type == "cpu":
+        return None
+    free, total = told(device)
+    return int(free), int(total)
 
 
 def _plain(tensor: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from pytest_flagperf.worker.inference.workload import InferenceWorkload
 if TYPE_CHECKING:
     from torch import nn
 
+# Compilations beyond one for each batch size: as many as PyTorch allows of code that takes one.
+SPARE = 8
+
 
 class Inductor(BaseEngine):
     """``torch.compile(model)`` with static shapes, one compilation for each batch size.
@@ -30,12 +34,15 @@ class Inductor(BaseEngine):
     precisions = tuple(TYPES)
     packages: Mapping[str, str] = {"torch": "torch"}
 
-    def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Eagerly:
+    def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> JustInTime:
         """See :class:`~pytest_flagperf.worker.inference.engine.Engine`."""
         import torch
 
         placed = in_precision(model, options)
-        with inductor_caches(options.directory):
+        with contextlib.ExitStack() as stack, inductor_caches(options.directory):
+            # Of a whole graph, one compilation too many is an error, and a server's batches are of ten sizes and more.
+            limit = len(options.batch_sizes) + SPARE
+            stack.enter_context(torch._dynamo.config.patch(recompile_limit=limit))
             # Anything but whole graphs would be measured as Inductor and run eagerly.
             call = torch.compile(
                 placed,
@@ -43,7 +50,21 @@ class Inductor(BaseEngine):
                 dynamic=bool(workload.dynamic),
                 mode=options.settings.get("inductor_mode"),
             )
-            compiled = Eagerly(placed, call, options)
+            compiled = JustInTime(placed, call, options)
             for size in options.batch_sizes:
                 compiled.run(workload.inputs(range(size)))
+            compiled.forget_peak()
+            compiled.settings = stack.pop_all()
         return compiled
+
+
+class JustInTime(Eagerly):
+    """Compiled code that may compile again, and so keeps the compiler's ``settings`` until it is released."""
+
+    settings: contextlib.ExitStack | None = None
+
+    def release(self) -> None:
+        """See :class:`~pytest_flagperf.worker.inference.engine.Compiled`."""
+        super().release()
+        if self.settings is not None:
+            self.settings.close()

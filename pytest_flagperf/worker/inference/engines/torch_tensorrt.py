@@ -15,8 +15,11 @@ from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engines import onnxruntime
 from pytest_flagperf.worker.inference.engines.by_size import is_static
 from pytest_flagperf.worker.inference.engines.eager import TYPES
-from pytest_flagperf.worker.inference.engines.eager import Eagerly
+from pytest_flagperf.worker.inference.engines.eager import Loaded
+from pytest_flagperf.worker.inference.engines.eager import free_and_total
+from pytest_flagperf.worker.inference.engines.eager import give_back
 from pytest_flagperf.worker.inference.engines.eager import in_precision
+from pytest_flagperf.worker.inference.engines.eager import kinds_of
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
 
@@ -35,14 +38,18 @@ class TorchTensorRt(BaseEngine):
     precisions = tuple(TYPES)
     packages: Mapping[str, str] = {"torch_tensorrt": "torch-tensorrt", "tensorrt": "tensorrt"}
 
-    def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Eagerly:
+    def compile(self, model: nn.Module, workload: InferenceWorkload, options: CompileOptions) -> Loaded:
         """See :class:`~pytest_flagperf.worker.inference.engine.Engine`."""
         if onnxruntime.kind_of(options.device) != "cuda":
             raise ConfigurationError(f"engine torch_tensorrt executes on NVIDIA's GPUs, not on {options.device}")
         import torch
         import torch_tensorrt
 
+        device = torch.device(options.device)
+        give_back(device)
+        before = free_and_total(device)
         placed = in_precision(model, options)
+        kinds, size_bytes = kinds_of(placed), sum(one.nbytes for one in placed.state_dict().values())
         with torch.inference_mode():
             call = torch_tensorrt.compile(
                 placed,
@@ -53,9 +60,13 @@ class TorchTensorRt(BaseEngine):
                 require_full_compilation=True,
                 min_block_size=1,
             )
-        compiled = Eagerly(placed, call, options)
+        # What runs is TensorRT, with weights of its own.
+        del placed
+        compiled = Loaded(call, kinds, size_bytes, before, options)
         for size in options.batch_sizes:
             compiled.run(workload.inputs(range(size)))
+        # The measurement takes from the device what it needs; the compilation's is not to count.
+        give_back(device)
         return compiled
 
 

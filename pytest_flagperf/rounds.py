@@ -50,6 +50,7 @@ from pytest_flagperf.run import round_result
 from pytest_flagperf.session import Session
 from pytest_flagperf.session import masked
 from pytest_flagperf.session import masked_environment
+from pytest_flagperf.worker.inference import leftovers
 
 
 class Round:
@@ -131,6 +132,8 @@ class Round:
         failed = failure(outcome, self.host_dir)
         seen = samples.read(self.host_dir / MONITOR)
         if failed is not None:
+            # A rank that was killed could not.
+            leftovers.keep_small(self.host_dir / leftovers.ENGINE_DIRECTORY)
             raise _explained(failed, seen, self.session.vendor)
         ranks = [perflog.read_events(self.host_dir / f"rank{r}.events.jsonl") for r in range(topology.world_size)]
         times = metrics.JobTimes(outcome.started, outcome.ended, outcome.time_started, outcome.time_ended)

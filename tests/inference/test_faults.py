@@ -22,7 +22,7 @@ COMPILER = "cc1plus"
 
 
 @pytest.mark.slow
-def test_a_damaged_file_a_full_disk_and_a_killed_process_are_told_and_the_next_case_runs(run, marked):
+def test_a_damaged_file_a_full_disk_and_a_killed_process_are_told_and_the_next_case_runs(run, marked, pytester):
     done, results = run("-m", "throughput", "--engine=damaged,fulldisk,killed,eager")
     done.assert_outcomes(failed=3, passed=1)
     told = {engine: result["error"] for engine, result in results.items() if result["error"]}
@@ -34,6 +34,9 @@ def test_a_damaged_file_a_full_disk_and_a_killed_process_are_told_and_the_next_c
     assert "--flagperf-dir" in told["fulldisk"]["message"]
     assert told["killed"]["type"] == "RankCrashed"
     assert "SIGKILL" in told["killed"]["message"]
+    # Not what it compiled, which may be as large as the weights.
+    (left,) = pytester.path.glob("results/*/*-killed-*/round1/*/engine")
+    assert [path.name for path in left.iterdir()] == ["removed.txt"]
     assert results["eager"]["verdict"] == "passed"
     for engine in told:
         assert (results[engine]["verdict"], results[engine]["metrics"]) == ("invalid", {})

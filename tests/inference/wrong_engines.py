@@ -170,4 +170,5 @@ class Killed(Wrong):
     name = "killed"
 
     def compile(self, model: Any, workload: Any, options: Any) -> Any:
+        (options.directory / "model.plan").write_bytes(bytes(2**20 + 1))
         os.kill(os.getpid(), signal.SIGKILL)

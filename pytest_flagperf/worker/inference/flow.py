@@ -42,7 +42,6 @@ from pytest_flagperf.worker.inference.workload import InferenceWorkload
 LOG_INTERVAL = 1.0
 COMPILE_TIMEOUT = 600.0
 REFERENCE = "eager"
-ENGINE_DIRECTORY = "engine"
 
 
 class Runtime(Protocol):
@@ -157,9 +156,9 @@ class Flow:
         try:
             found = self._measured(role)
         except BaseException:
-            leftovers.keep_small(self.directory / ENGINE_DIRECTORY)
+            leftovers.keep_small(self.directory / leftovers.ENGINE_DIRECTORY)
             raise
-        leftovers.remove(self.directory / ENGINE_DIRECTORY)
+        leftovers.remove(self.directory / leftovers.ENGINE_DIRECTORY)
         self.events.write(perflog.FINISHED, found)
 
     def _measured(self, role: Role) -> dict[str, Any]:
@@ -324,7 +323,7 @@ class Flow:
             precision=self.plan.precision,
             batch_sizes=scenarios.batch_sizes(self.plan.role, size, self.workload.samples()),
             dynamic=self.plan.dynamic,
-            directory=self.directory / ENGINE_DIRECTORY,
+            directory=self.directory / leftovers.ENGINE_DIRECTORY,
             device=self.runtime.device,
             threads=self.runtime.threads,
             calibration=lambda: self.workload.calibration(count),

@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 
 
+# Beside the log of the rank.
+ENGINE_DIRECTORY = "engine"
 # Of compilers, tactics and the like; the exported and compiled weights are in larger files.
 SMALL = 2**20
 LOGS = (".log", ".txt")

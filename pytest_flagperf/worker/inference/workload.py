@@ -23,6 +23,8 @@ from pytest_flagperf.worker.workload import Data
 
 # What a model takes or gives for a batch: arrays on the host, the batch their first axis.
 Arrays = tuple[Any, ...]
+# Samples of a batch that quantisation is calibrated with.
+CALIBRATION_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,15 @@ class InferenceWorkload:
         raise ConfigurationError(
             f"{type(self).__name__} has no calibration data, so it cannot be quantised: define calibration(count)"
         )
+
+    def drawn(self, samples: Any, count: int) -> Iterator[Arrays]:
+        """Batches of ``count`` of the ``samples``, or of all, in an order drawn by the seed; one input of the model.
+
+        ``samples`` has a length and is indexed by an array, as arrays are.
+        """
+        chosen = np.random.default_rng(self.seed).choice(len(samples), min(count, len(samples)), replace=False)
+        for start in range(0, len(chosen), CALIBRATION_BATCH):
+            yield (samples[chosen[start : start + CALIBRATION_BATCH]],)
 
     def quality(self, outputs: Sequence[Arrays]) -> dict[str, float]:
         """Quality by registered names, from the outputs of every batch over the whole evaluation set in order."""

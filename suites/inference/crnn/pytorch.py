@@ -49,9 +49,7 @@ class Recogniser(PyTorchInferenceWorkload):
 
     def calibration(self, count: int) -> Iterator[tuple[Any]]:
         images, _ = self._split("train")
-        chosen = np.random.default_rng(self.seed).choice(len(images), min(count, len(images)), replace=False)
-        for start in range(0, len(chosen), 32):
-            yield (images[chosen[start : start + 32]],)
+        return self.drawn(images, count)
 
     def quality(self, outputs: Sequence[tuple[Any, ...]]) -> dict[str, float]:
         """Character error rate; of single words, the share that is not read right is their word error rate."""

@@ -42,9 +42,7 @@ class Classification:
             images, _ = Digits(self).load("train")
         else:
             images = ImageNet(listed(self.data.path, "train"), self.config)
-        chosen = np.random.default_rng(self.seed).choice(len(images), min(count, len(images)), replace=False)
-        for start in range(0, len(chosen), 32):
-            yield (images[chosen[start : start + 32]],)
+        return self.drawn(images, count)
 
     def quality(self, outputs: Sequence[tuple[Any, ...]]) -> dict[str, float]:
         scores = np.concatenate([batch[0] for batch in outputs])

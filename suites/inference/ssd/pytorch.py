@@ -61,9 +61,7 @@ class Detector(PyTorchInferenceWorkload):
             images, _ = scenes(self.data.path, "train", count, self.seed)
         else:
             images = training_photos(self.data.path, self.config)
-        chosen = np.random.default_rng(self.seed).choice(len(images), min(count, len(images)), replace=False)
-        for start in range(0, len(chosen), 32):
-            yield (images[chosen[start : start + 32]],)
+        return self.drawn(images, count)
 
     def judged(self, outputs: tuple[Any, ...], indices: Sequence[int]) -> tuple[Any, ...]:
         """The detections in a batch [n, 7], as COCO lists them: the outputs have 3.3 MB an image."""

@@ -47,9 +47,7 @@ class ViT(PyTorchInferenceWorkload):
 
     def calibration(self, count: int) -> Iterator[tuple[Any]]:
         images, _ = self._split("train")
-        chosen = np.random.default_rng(self.seed).choice(len(images), min(count, len(images)), replace=False)
-        for start in range(0, len(chosen), 32):
-            yield (images[chosen[start : start + 32]],)
+        return self.drawn(images, count)
 
     def quality(self, outputs: Sequence[tuple[Any, ...]]) -> dict[str, float]:
         scores = np.concatenate([batch[0] for batch in outputs])

@@ -98,7 +98,7 @@ def aotinductor(bench: Bench) -> Side:
     example = torch.from_numpy(bench.prepared()[0][0]).to(bench.device)
     with torch.inference_mode():
         program = torch.export.export(copy.deepcopy(bench.model).to(bench.device), (example,))
-    package = torch._inductor.aoti_compile_and_package(program, package_path=str(bench.directory / "bare.pt2"))
+        package = torch._inductor.aoti_compile_and_package(program, package_path=str(bench.directory / "bare.pt2"))
     return by_torch(bench, torch._inductor.aoti_load_package(package))
 
 

@@ -51,7 +51,7 @@ def parametrize(metafunc: pytest.Metafunc, session: Session, case: ModelCase) ->
         usual = _default_engines(metafunc)
         chosen = _selections(session, case, usual, role)
         values = [_parameter(session, case, selection, role, metafunc) for selection in chosen]
-        missing = _nothing(session, case)
+        missing = _nothing(session, case, role)
     if not values:
         marks = [getattr(pytest.mark, case.model), getattr(pytest.mark, case.kind), pytest.mark.skip(missing)]
         values = [pytest.param(None, id="none", marks=marks)]
@@ -138,14 +138,23 @@ def _check_role(metafunc: pytest.Metafunc, case: ModelCase, role: str) -> None:
         raise ConfigurationError(f"{metafunc.definition.nodeid}: {role} is no role of {case.kind}")
 
 
-def _nothing(session: Session, case: ModelCase) -> str:
+def _nothing(session: Session, case: ModelCase, role: str) -> str:
     """Why no selection of a case is asked for."""
     if not session.frameworks(case):
         return f"{case.model} has no workload for {', '.join(session.options.frameworks)}"
     if set(session.options.scales).isdisjoint(case.scales):
         return f"{case.model} has no scale {', '.join(session.options.scales)}; it has {', '.join(case.scales)}"
-    asked = ", ".join(session.options.engines)
-    return f"{case.model} is not defined for engine {asked}; it is for {', '.join(getattr(case, 'engines', ()))}"
+    own = getattr(case, "engines", ())
+    foreign = [name for name in session.options.engines if name not in own]
+    idle = [name for name in session.options.engines if name in own]
+    does = "generates no text" if role == registry.GENERATION else "does nothing but generate text"
+    reasons = []
+    for name in idle:
+        having = [one for one in case.workloads if registry.has(one, name, role)]
+        reasons.append(f"engine {name} " + (f"executes models of {', '.join(having)}" if having else does))
+    if foreign:
+        reasons.append(f"{case.model} is not defined for engine {', '.join(foreign)}; it is for {', '.join(own)}")
+    return "; ".join(reasons)
 
 
 def _role(metafunc: pytest.Metafunc) -> str:
@@ -167,11 +176,26 @@ def _default_engines(metafunc: pytest.Metafunc) -> list[str]:
 def _selections(session: Session, case: ModelCase, usual: Sequence[str], role: str) -> Iterator[Selection]:
     options = session.options
     for framework, precision, topology, scale in itertools.product(
-        session.frameworks(case), options.precisions, options.topologies, options.scales
+        _frameworks(session, case, role), options.precisions, options.topologies, options.scales
     ):
         if scale in case.scales:
             for engine in _engines(session, case, framework, usual, role):
                 yield Selection(framework, precision, topology, scale, engine)
+
+
+def _frameworks(session: Session, case: ModelCase, role: str) -> list[str]:
+    """Those to run a case in, and one that is not installed where only it has an engine that was asked for.
+
+    Its test says what to install: whoever asks for an engine must not be told that all is well without it.
+    """
+    found, asked = session.frameworks(case), session.options.engines
+    if case.kind != "inference" or session.options.frameworks:
+        return found
+    for name in asked:
+        having = [one for one in case.workloads if registry.has(one, name, role)]
+        if name in getattr(case, "engines", ()) and set(having).isdisjoint(found):
+            found += having
+    return found
 
 
 def _engines(session: Session, case: ModelCase, framework: str, usual: Sequence[str], role: str) -> list[str]:

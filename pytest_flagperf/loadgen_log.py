@@ -5,9 +5,11 @@ Nothing is computed here but milliseconds from nanoseconds, so that our figures 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pytest_flagperf import perflog
 from pytest_flagperf.errors import InvalidMeasurement
@@ -19,6 +21,9 @@ from pytest_flagperf.worker.inference.loadgen_results import Outcome
 
 # LoadGen's scenario → the metric that its rate is. Of Server it is what was completed, of the others samples/s.
 RATE_METRICS = {"SingleStream": "p_inference_whole", "Server": "qps", "Offline": "p_inference_whole"}
+
+# Latency grows steeply where a server is near its limit: below this share of the bound it is hardly there.
+IDLE = 0.1
 
 
 def figures(end: Event) -> dict[str, float]:
@@ -65,7 +70,23 @@ def notes(log: Sequence[Event]) -> list[str]:
             f"{told['found']:.5g} queries/s did not hold the bound again; {told['rate']:.5g} did, "
             f"{told['steps_down']} steps below"
         )
-    return found
+    return [*found, *_disturbed(begin, end)]
+
+
+def _disturbed(begin: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
+    """Where the rate that was found leaves most of the bound: that the search for it may have been disturbed."""
+    bound = begin.get("latency_bound")
+    try:
+        outcome = _outcome(end.get("loadgen"))
+        latency = outcome.nanoseconds(loadgen_results.LATENCIES["latency_p99"]) / 1e6 if bound else 0.0
+    except InvalidMeasurement:
+        return []
+    if not bound or latency >= IDLE * bound:
+        return []
+    return [
+        f"at the rate that was found p99 is {latency:.3g} ms of {bound:g}: a higher one may hold, if the host was "
+        "disturbed while the rate was searched for"
+    ]
 
 
 def said(log: Sequence[Event]) -> LoadGenResult | None:

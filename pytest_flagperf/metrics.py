@@ -67,7 +67,12 @@ for _name, _unit, _better, _description in (
     ("p_train", "samples/s", "higher", "samples trained / (train_time - time in evaluation)"),
     ("p_core", "samples/s", "higher", "samples trained / time in forward, backward and optimizer"),
     ("mfu", "ratio", "higher", "model FLOPs per second / (peak of the precision x devices)"),
-    ("memory_peak", "GiB", "lower", "highest of the ranks: framework allocator's peak, on CPU the process' peak RSS"),
+    (
+        "memory_peak",
+        "GiB",
+        "lower",
+        "highest of the ranks: allocator's peak; on CPU peak RSS, of inference the model's part",
+    ),
     ("memory_total", "GiB", "higher", "memory of one device; on CPU that of the host"),
     ("final_loss", "1", "lower", "training loss at the last step that was logged"),
     ("power", "W", "lower", "mean power of the case's devices together, as their driver tells it"),

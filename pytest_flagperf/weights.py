@@ -126,10 +126,16 @@ def get(name: str) -> WeightsSet:
 def of_user(one: WeightsSet, path: Path) -> FoundWeights:
     """The file that the user points at. Raises ``DatasetError`` where it is none that can be read."""
     if not path.is_file():
-        raise DatasetError(f"weights {one.name} ({one.title}): there is no file {path}. {one.how_to_get}")
+        raise DatasetError(f"weights {one.name} ({one.title}): there is no file {path}. {_otherwise(one)}")
     if path.suffix not in FORMATS:
-        raise DatasetError(f"weights {one.name}: {path} is none of {', '.join(FORMATS)}. {one.how_to_get}")
+        raise DatasetError(f"weights {one.name}: {path} has no known form. {_otherwise(one)}")
     return FoundWeights(one.name, path, f"--weights {one.name}={path}", sha256(path))
+
+
+def _otherwise(one: WeightsSet) -> str:
+    """What to do instead of giving a file that is none."""
+    given = f"Without --weights {one.name} they are found: " if one.recipe or one.package else ""
+    return f"A file is one of {', '.join(FORMATS)}. {given}{one.how_to_get}"
 
 
 def of_package(one: WeightsSet) -> FoundWeights:

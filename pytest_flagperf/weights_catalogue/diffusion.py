@@ -11,7 +11,7 @@ SETS: tuple[WeightsSet, ...] = (
         "unet-digits",
         "A small U-Net of the kind that Stable Diffusion has, trained on 4,000 MNIST digits by this plugin's own lite "
         "training",
-        "They are made on this machine when they are first needed, which takes a minute or two.",
+        "They are made on this machine when they are first needed, which takes half a minute or so.",
         recipe=Recipe("unet"),
     ),
     WeightsSet(

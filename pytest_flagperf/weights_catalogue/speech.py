@@ -10,7 +10,7 @@ SETS: tuple[WeightsSet, ...] = (
     WeightsSet(
         "ctc-asr-prompts",
         "A recogniser of convolutions, trained on 359 spoken prompts by this plugin's own lite training",
-        "They are made on this machine when they are first needed, which takes a minute or two.",
+        "They are made on this machine when they are first needed, which takes half a minute or so.",
         recipe=Recipe("ctc_asr"),
     ),
     WeightsSet(

@@ -10,7 +10,7 @@ SETS = (
     WeightsSet(
         "resnet50-digits",
         "ResNet-50 of a quarter of its width, trained on 4,000 MNIST digits by this plugin's own lite training",
-        "They are made on this machine when they are first needed, which takes a minute or two.",
+        "They are made on this machine when they are first needed, which takes half a minute or so.",
         recipe=Recipe("resnet50"),
     ),
     WeightsSet(
@@ -23,7 +23,7 @@ SETS = (
     WeightsSet(
         "vit-digits",
         "A Vision Transformer of 4 layers, trained on 4,000 MNIST digits by this plugin's own lite training",
-        "They are made on this machine when they are first needed, which takes a minute or two.",
+        "They are made on this machine when they are first needed, which takes half a minute or so.",
         recipe=Recipe("vit"),
     ),
     WeightsSet(
@@ -35,7 +35,7 @@ SETS = (
     WeightsSet(
         "ssd-digits",
         "A small single-shot detector, trained on scenes of MNIST digits by this plugin's own lite training",
-        "They are made on this machine when they are first needed, which takes a minute or two.",
+        "They are made on this machine when they are first needed, which takes half a minute or so.",
         recipe=Recipe("ssd"),
     ),
     WeightsSet(
@@ -47,7 +47,7 @@ SETS = (
     WeightsSet(
         "crnn-digits",
         "A CRNN of a fifth of its width, trained on lines of MNIST digits by this plugin's own lite training",
-        "They are made on this machine when they are first needed, which takes a minute or two.",
+        "They are made on this machine when they are first needed, which takes half a minute or so.",
         recipe=Recipe("crnn"),
     ),
     WeightsSet(

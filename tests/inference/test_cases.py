@@ -16,6 +16,7 @@ from pytest_flagperf.case import Topology
 from pytest_flagperf.case import at_least
 from pytest_flagperf.case import at_most
 from pytest_flagperf.errors import ConfigurationError
+from pytest_flagperf.session import Session
 from pytest_flagperf.worker.inference import registry
 from pytest_flagperf.worker.inference.main import ROLES
 from tests.conftest import ROOT
@@ -86,6 +87,26 @@ def test_every_engine_is_a_test_of_its_own(pytester, resnet50):
     done = pytester.runpytest("--collect-only", "-q", "-m", "throughput", *asked)
     ids = [line.partition("[")[2] for line in done.outlines if "::" in line]
     assert ids == ["pytorch-onnxruntime-fp32-1x1-lite]", "pytorch-eager-fp32-1x1-lite]"]
+
+
+def test_an_engine_whose_framework_is_not_installed_is_no_skip_where_it_was_asked_for(pytester, resnet50, monkeypatch):
+    monkeypatch.setattr(Session, "installed", lambda self, framework: framework == "pytorch")
+    done = pytester.runpytest("-m", "throughput", "--engine=paddle_inference")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*paddle is not installed*"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--engine=paddle_inference", "--framework=pytorch"), "engine paddle_inference executes models of paddle"),
+        (("--engine=vllm",), "engine vllm does nothing but generate text"),
+    ],
+)
+def test_why_an_engine_has_nothing_to_do_is_told_as_it_is(pytester, resnet50, arguments, reason):
+    done = pytester.runpytest("-m", "throughput", "-rs", *arguments)
+    done.assert_outcomes(skipped=1)
+    done.stdout.fnmatch_lines([f"*{reason}*"])
 
 
 @pytest.mark.parametrize("where", ["option", "ini", "environment"])

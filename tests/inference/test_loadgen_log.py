@@ -63,6 +63,7 @@ INVALID = (
     .replace("Early stopping satisfied: Yes", "Early stopping satisfied: NO\nRecommendations:\n * Reduce target QPS.")
     .replace(" * Run successful.", " * Run unsuccessful.\n * Would need to run at least 42 more queries,\n with luck.")
 )
+DISTURBED = "a higher one may hold, if the host was disturbed while the rate was searched for"
 ERROR = "Ending early: Too many outstanding queries."
 
 
@@ -121,6 +122,14 @@ def test_an_invalid_run_is_refused_with_all_of_loadgens_reasons():
 def test_a_run_with_an_error_is_refused_though_its_summary_says_valid():
     with pytest.raises(InvalidMeasurement, match=ERROR):
         loadgen_log.figures(ended(VALID, errors=[ERROR]))
+
+
+@pytest.mark.parametrize(("bound", "said"), [(30, False), (40, True), (None, False)])
+def test_a_server_that_is_far_from_its_bound_may_have_been_searched_for_on_a_disturbed_host(bound, said):
+    # p99 is 3.3 ms.
+    begin = Event(perflog.INFERENCE_BEGIN, {"scenario": "Server", **({"latency_bound": bound} if bound else {})})
+    notes = loadgen_log.notes([begin, ended(VALID)])
+    assert notes == (["at the rate that was found p99 is 3.3 ms of 40: " + DISTURBED] if said else [])
 
 
 def test_what_loadgen_said_is_kept_beside_the_figures():

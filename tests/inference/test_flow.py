@@ -22,7 +22,7 @@ from pytest_flagperf.worker.inference import registry
 from pytest_flagperf.worker.inference.engine import BaseCompiled
 from pytest_flagperf.worker.inference.engine import BaseEngine
 from pytest_flagperf.worker.inference.flow import Flow
-from pytest_flagperf.worker.inference.flow import Plan
+from pytest_flagperf.worker.inference.plan import Plan
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 from pytest_flagperf.worker.inference.workload import Weights
 from pytest_flagperf.worker.workload import Config

@@ -15,10 +15,10 @@ from pytest_flagperf.errors import InvalidMeasurement
 from pytest_flagperf.perflog import EventWriter
 from pytest_flagperf.worker.inference import registry
 from pytest_flagperf.worker.inference.engine import BaseEngine
-from pytest_flagperf.worker.inference.flow import Plan
 from pytest_flagperf.worker.inference.generation import generation
 from pytest_flagperf.worker.inference.generation_flow import GenerationFlow
 from pytest_flagperf.worker.inference.generator import Generated
+from pytest_flagperf.worker.inference.plan import Plan
 from pytest_flagperf.worker.inference.workload import Weights
 from pytest_flagperf.worker.workload import Config
 from pytest_flagperf.worker.workload import Data

@@ -35,12 +35,12 @@ from pytest_flagperf.worker.inference.engine import Compiled
 from pytest_flagperf.worker.inference.engine import CompileOptions
 from pytest_flagperf.worker.inference.engine import Engine
 from pytest_flagperf.worker.inference.engines.files import size_of
+from pytest_flagperf.worker.inference.plan import Plan
 from pytest_flagperf.worker.inference.workload import InferenceWorkload
 
 
 # A sign of life at most so often, in seconds.
 LOG_INTERVAL = 1.0
-COMPILE_TIMEOUT = 600.0
 REFERENCE = "eager"
 
 
@@ -86,60 +86,6 @@ class UnderTest:
 
 
 Role = Callable[[UnderTest], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run does, from its ``case.json``."""
-
-    role: str
-    engine: str
-    framework: str
-    precision: str
-    batch_size: int
-    warmup_batches: int
-    calibration_samples: int
-    compile_timeout: float
-    stall_timeout: float
-    dynamic: bool
-    parameters: int | None
-    random_weights: bool
-    synthetic: bool
-    seed: int
-    config: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, case: Mapping[str, Any]) -> Plan:
-        """The plan in a ``case.json``. At the edge a batch is one sample."""
-        config = case["config"]
-        timeout = float(config.get("compile_timeout", COMPILE_TIMEOUT))
-        return cls(
-            role=case["role"],
-            engine=case["engine"],
-            framework=case["framework"],
-            precision=case["precision"],
-            batch_size=batch_size(case),
-            warmup_batches=int(config.get("warmup_batches", 3)),
-            calibration_samples=int(config.get("calibration_samples", 128)),
-            compile_timeout=timeout,
-            stall_timeout=float(case.get("stall_timeout", timeout)),
-            dynamic=bool(config.get("dynamic", True)),
-            parameters=case.get("parameters"),
-            random_weights=not (case.get("weights") or {}).get("path"),
-            synthetic=bool(case["dataset"]["synthetic"]),
-            seed=int(case["seed"]),
-            config=config,
-        )
-
-    @property
-    def has_quality(self) -> bool:
-        """Whether answers can be right: real weights, and real data with labels."""
-        return not (self.random_weights or self.synthetic)
-
-
-def batch_size(case: Mapping[str, Any]) -> int:
-    """Samples of a batch; one at the edge."""
-    return scenarios.batch_size(case["role"], int(case["config"]["batch_size"]))
 
 
 class Flow:

@@ -12,9 +12,9 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.perflog import EventWriter
 from pytest_flagperf.worker.inference import workload as workloads
 from pytest_flagperf.worker.inference.flow import Flow
-from pytest_flagperf.worker.inference.flow import Plan
 from pytest_flagperf.worker.inference.flow import Role
-from pytest_flagperf.worker.inference.flow import batch_size
+from pytest_flagperf.worker.inference.plan import Plan
+from pytest_flagperf.worker.inference.plan import batch_size
 from pytest_flagperf.worker.workload import Config
 from pytest_flagperf.worker.workload import Data
 

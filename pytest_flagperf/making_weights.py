@@ -173,7 +173,7 @@ def _train(
         "sha256": weights.sha256(path),
         "code": code,
         "quality": quality,
-        "origin": f"trained here: {case.model} {recipe.scale}, seed {recipe.seed}, on {data.name} ({told})",
+        "origin": f"{weights.TRAINED}: {case.model} {recipe.scale}, seed {recipe.seed}, on {data.name} ({told})",
         "dataset": {"name": data.name, "checksum": data.checksum},
         "seed": recipe.seed,
         "stack": provenance.recorded([directory]),

@@ -22,7 +22,9 @@ from pytest_flagperf.errors import ConfigurationError
 from pytest_flagperf.errors import DatasetError
 
 
+# Origins of weights: there are none, and how it begins where a training of ours made them on this machine.
 RANDOM = "random"
+TRAINED = "trained here"
 FORMATS = (".npz", ".safetensors", ".pt", ".pth", ".bin")
 FILE, MANIFEST = "weights.npz", "manifest.json"
 

@@ -24,6 +24,7 @@ from pytest_flagperf.metrics import known
 from pytest_flagperf.result import EvaluationResult
 from pytest_flagperf.result import Result
 from pytest_flagperf.sessions import SessionFiles
+from pytest_flagperf.weights import TRAINED
 
 
 # Samples of a metric, and rounds of a curve, that are kept: twenty sessions of five.
@@ -42,9 +43,6 @@ TOLERANCE = 0.05
 TOLERANCE_OF_IMAGING = 0.025
 TOLERANCE_OF_QUALITY = 0.01
 _IMAGING = ("top1", "top5", "map", "box_ap", "mask_ap")
-
-# How the origin of weights begins that a training of ours made on the machine.
-TRAINED = "trained here"
 
 # What a result and its copies in other sessions share.
 Measurement = tuple[str, ...]
